@@ -1,0 +1,166 @@
+"""The errors of the domain, each with the code that its wires document.
+
+Rooms raise these; each wire maps them once, in one place. A message is written for the peer and
+holds no secret. `reason` is for the operator (log, metric, `explain`) and is never sent: a peer
+that fails to authenticate learns that it failed, not how close it came.
+
+Codes: Azure IoT Hub and Device Provisioning Service error codes. A code's first three digits are
+its HTTP status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ErrorCode(IntEnum):
+    """The documented error codes of provisioning and hub."""
+
+    INVALID_ARGUMENT = 400004
+    MALFORMED_JSON = 400006
+    CONNECTION_REPLACED = 400027
+    CREDENTIAL_REQUEST_FAILED = 400037
+    UNAUTHORIZED = 401002
+    TOKEN_INVALID = 401003
+    FORBIDDEN = 403001
+    QUOTA_EXCEEDED = 403002
+    DEVICE_QUEUE_FULL = 403004
+    NOT_FOUND = 404001
+    DEVICE_NOT_ONLINE = 404103
+    ENROLLMENT_NOT_FOUND = 404201
+    REGISTRATION_NOT_FOUND = 404202
+    ALREADY_EXISTS = 409001
+    CREDENTIAL_REQUEST_ACTIVE = 409004
+    ETAG_MISMATCH = 412001
+    TOO_LARGE = 413001
+    THROTTLED = 429001
+    SERVER_ERROR = 500001
+    UNAVAILABLE = 503001
+    TIMED_OUT = 504101
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that this code belongs to."""
+        return self.value // 1000
+
+
+class FleetrootError(Exception):
+    """A refusal or failure that a wire can answer with.
+
+    Attributes:
+        message: what the peer is told.
+        info: more for the peer, as the wire's `info` object.
+        retry_after: whole seconds after which a retry makes sense, where one does.
+        reason: what the operator is told; a short, stable, greppable word or phrase.
+    """
+
+    code: ClassVar[ErrorCode] = ErrorCode.SERVER_ERROR
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        info: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.info = dict(info) if info else None
+        self.retry_after = retry_after
+        self.reason = reason or message
+
+
+class InvalidArgument(FleetrootError):
+    """A field of the request is missing, of the wrong type or out of range."""
+
+    code = ErrorCode.INVALID_ARGUMENT
+
+
+class MalformedJson(FleetrootError):
+    """The body is not JSON."""
+
+    code = ErrorCode.MALFORMED_JSON
+
+
+class TooLarge(FleetrootError):
+    """A body or field is over its documented limit."""
+
+    code = ErrorCode.TOO_LARGE
+
+
+class CredentialRequestFailed(FleetrootError):
+    """A certificate request that was accepted for work cannot be fulfilled."""
+
+    code = ErrorCode.CREDENTIAL_REQUEST_FAILED
+
+
+class Unauthorized(FleetrootError):
+    """The peer did not prove who it is, or may not do this as who it is."""
+
+    code = ErrorCode.UNAUTHORIZED
+
+    def __init__(self, reason: str, *, message: str = "Unauthorized") -> None:
+        super().__init__(message, reason=reason)
+
+
+class TokenInvalid(Unauthorized):
+    """A SAS token is malformed, expired, for another resource, or signed with another key."""
+
+    code = ErrorCode.TOKEN_INVALID
+
+
+class Forbidden(FleetrootError):
+    """The peer is who it says, and may not do this."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class NotFound(FleetrootError):
+    """What the request names does not exist."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class EnrollmentNotFound(NotFound):
+    """No individual enrollment or enrollment group answers to the registration id."""
+
+    code = ErrorCode.ENROLLMENT_NOT_FOUND
+
+
+class RegistrationNotFound(NotFound):
+    """The device has no registration, or no such operation."""
+
+    code = ErrorCode.REGISTRATION_NOT_FOUND
+
+
+class AlreadyExists(FleetrootError):
+    """Something of that name exists and the request asked to create it."""
+
+    code = ErrorCode.ALREADY_EXISTS
+
+
+class CredentialRequestActive(FleetrootError):
+    """The device has a certificate request in progress and did not ask to replace it."""
+
+    code = ErrorCode.CREDENTIAL_REQUEST_ACTIVE
+
+
+class EtagMismatch(FleetrootError):
+    """The resource changed since the caller read it."""
+
+    code = ErrorCode.ETAG_MISMATCH
+
+
+class Throttled(FleetrootError):
+    """Too many requests; `retry_after` says when to come back."""
+
+    code = ErrorCode.THROTTLED
+
+
+class Unavailable(FleetrootError):
+    """A part that the answer needs (database, key, CA) is away for now; retrying helps."""
+
+    code = ErrorCode.UNAVAILABLE

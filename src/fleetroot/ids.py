@@ -1,0 +1,66 @@
+"""Identifiers of devices, and their one canonical form.
+
+Registration ids and device ids are ASCII and compared case-insensitively. The canonical form made
+here is what keys a row or a table in memory; the spelling that was stored is what HMACs and
+certificate names are computed over, so it is kept beside the key and never derived from it.
+
+Source: Azure DPS and IoT Hub documentation on registration ids and device ids.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from fleetroot.errors import InvalidArgument
+
+MAX_ID_CHARACTERS: Final = 128
+
+_REGISTRATION_ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:\-]{0,126}[A-Za-z0-9])?", re.ASCII)
+_DEVICE_ID: Final = re.compile(r"[A-Za-z0-9\-.%_*?!(),:=@$']{1,128}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-]{1,48}[A-Za-z0-9])", re.ASCII)
+
+
+def canonical(identifier: str) -> str:
+    """The form in which two spellings of one id are equal: ASCII lower case."""
+    return identifier.lower()
+
+
+def check_registration_id(text: str) -> str:
+    """Returns `text` if it is a registration id: 1 to 128 of `A-Z a-z 0-9 . _ : -`, with a letter
+    or digit first and last.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if not _REGISTRATION_ID.fullmatch(text):
+        raise InvalidArgument(
+            "registrationId must be 1 to 128 letters, digits and . _ : -, "
+            "with a letter or digit first and last"
+        )
+    return text
+
+
+def check_device_id(text: str) -> str:
+    """Returns `text` if it is a hub device id: 1 to 128 of `A-Z a-z 0-9 - . % _ * ? ! ( ) , : = @ $ '`.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if not _DEVICE_ID.fullmatch(text):
+        raise InvalidArgument("deviceId must be 1 to 128 of the allowed characters")
+    return text
+
+
+def check_name(text: str, what: str) -> str:
+    """Returns `text` if it can name a policy, namespace, hub or service: 3 to 50 letters, digits
+    and `-`, with a letter or digit first and last.
+
+    Raises:
+        InvalidArgument: it is not; the message says `what`.
+    """
+    if not _NAME.fullmatch(text):
+        raise InvalidArgument(
+            f"{what} must be 3 to 50 letters, digits and -, with a letter or digit first and last"
+        )
+    return text
