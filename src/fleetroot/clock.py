@@ -12,6 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
+def iso8601(at: datetime) -> str:
+    """The time in UTC as the wires write it: `2026-01-31T12:00:00.000Z`."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
 class Clock(Protocol):
     """Where a room reads the time."""
 

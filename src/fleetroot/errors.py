@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import ClassVar
 
 
 class ErrorCode(IntEnum):
@@ -56,7 +55,7 @@ class FleetrootError(Exception):
         reason: what the operator is told; a short, stable, greppable word or phrase.
     """
 
-    code: ClassVar[ErrorCode] = ErrorCode.SERVER_ERROR
+    code: ErrorCode = ErrorCode.SERVER_ERROR
 
     def __init__(
         self,
@@ -164,3 +163,16 @@ class Unavailable(FleetrootError):
     """A part that the answer needs (database, key, CA) is away for now; retrying helps."""
 
     code = ErrorCode.UNAVAILABLE
+
+
+class NoSuchRequest(EtagMismatch):
+    """A certificate request asks to replace one that is not active."""
+
+
+def error_of_code(
+    code: ErrorCode, message: str, *, info: Mapping[str, str] | None = None
+) -> FleetrootError:
+    """An error that was kept by its code, as an error again."""
+    error = FleetrootError(message, info=info)
+    error.code = code
+    return error

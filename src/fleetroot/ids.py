@@ -16,7 +16,9 @@ from fleetroot.errors import InvalidArgument
 
 MAX_ID_CHARACTERS: Final = 128
 
-_REGISTRATION_ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:\-]{0,126}[A-Za-z0-9])?", re.ASCII)
+_REGISTRATION_ID: Final = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9._:\-]{0,126}[A-Za-z0-9])?", re.ASCII
+)
 _DEVICE_ID: Final = re.compile(r"[A-Za-z0-9\-.%_*?!(),:=@$']{1,128}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-]{1,48}[A-Za-z0-9])", re.ASCII)
 
@@ -42,7 +44,7 @@ def check_registration_id(text: str) -> str:
 
 
 def check_device_id(text: str) -> str:
-    """Returns `text` if it is a hub device id: 1 to 128 of `A-Z a-z 0-9 - . % _ * ? ! ( ) , : = @ $ '`.
+    """Returns `text` if it is a hub device id: 1 to 128 letters, digits and `-.%_*?!(),:=@$'`.
 
     Raises:
         InvalidArgument: it is not.

@@ -1,0 +1,19 @@
+"""The hub: identities, trust, authentication, live connections, twins, messages and renewal.
+
+It owns the tables of hubs, of what they trust, of their identities and all that hangs on one, and
+the embedded event log. It may import `registry`, `storage` and `bus`; it knows no wire: a
+connection is the `model.Connection` that a wire gives it.
+
+- `model`: the values, and the port to a wire.
+- `hubs`, `identities`, `subscriptions`, `twins`, `events`, `requests`: each a table's owner.
+- `directory`: what provisioning asks of hubs.
+- `authentication`: what a hub accepts; every refusal has a reason.
+- `live`: the live table, and how a revocation reaches a connection.
+- `renewal`: certificate requests over a device's own connection.
+- `hub`: the room's face: sessions of devices, and what an operator asks.
+
+The order that makes a revocation certain: a connecting device is entered in the live table first;
+then, in one unit of work, what it was let in by is read again and its session epoch is taken; then
+it is told that it is connected. A revocation that commits before that unit refuses it; one that
+commits after it finds it in the live table.
+"""

@@ -1,0 +1,244 @@
+"""What a hub accepts.
+
+Authentication only says who. Each identity is pinned to one kind of proof, and each kind has its
+own rule; a proof of another kind is refused, however good it is. What is asked for here is read
+twice for a connection: before it is entered in the live table, and once more after.
+
+A certificate of a policy counts because it is in the inventory, byte for byte, for this namespace,
+device and policy. That replaces checking its signature a second time: nothing is in the inventory
+that we did not sign. One that chains to a trusted issuing CA and is not in the inventory was signed
+by somebody else with our key, and is reported as that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from cryptography import x509
+from sqlalchemy import and_, bindparam, select
+
+from fleetroot.custody import Sealer
+from fleetroot.errors import TokenInvalid, Unauthorized
+from fleetroot.hub import hubs, identities
+from fleetroot.hub.model import CertificateProof, Hub, Identity, Pin, Principal, Proof, TokenProof
+from fleetroot.ids import canonical
+from fleetroot.pki import Anchors, ChainRefused, load_chain, verify_chain
+from fleetroot.registry import shared_access
+from fleetroot.registry.shared_access import Right
+from fleetroot.sas import SasToken
+from fleetroot.storage import Query, Transaction
+from fleetroot.storage.schema import certificates, devices, hub_authorities
+from fleetroot.storage.schema import hubs as hubs_table
+from fleetroot.storage.schema import identities as identities_table
+
+_log = structlog.get_logger("fleetroot.hub.authentication")
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """The certificate that was presented, as the inventory has it."""
+
+    namespace_id: str
+    policy_id: str
+    device_key: str
+    generation: UUID
+    not_before: datetime
+    not_after: datetime
+    revoked_at: datetime | None
+    synchronized: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """Everything that decides whether a device may come in: one row of one query."""
+
+    identity: Identity
+    device_enabled: bool | None  # None: the registry does not know the device
+    generation: UUID | None
+    presented: _Presented | None
+
+
+_IDENTITY_COLUMNS: Final = len(identities_table.columns)
+_NO_CERTIFICATE: Final = b""
+
+
+def _row(*columns: Any) -> _Admission:
+    enabled, generation, *certificate, trusted = columns[_IDENTITY_COLUMNS:]
+    presented = None
+    if certificate[0] is not None:
+        namespace_id, policy_id, device_key, of_generation, start, end, revoked_at = certificate
+        presented = _Presented(
+            namespace_id=namespace_id,
+            policy_id=policy_id,
+            device_key=device_key,
+            generation=UUID(of_generation),
+            not_before=start,
+            not_after=end,
+            revoked_at=revoked_at,
+            synchronized=trusted is not None,
+        )
+    return _Admission(
+        identities.row(*columns[:_IDENTITY_COLUMNS]),
+        enabled,
+        None if generation is None else UUID(generation),
+        presented,
+    )
+
+
+_ADMISSION: Final = Query(
+    select(
+        *identities_table.columns,
+        devices.c.enabled.label("device_enabled"),
+        devices.c.generation.label("device_generation"),
+        certificates.c.namespace_id.label("of_namespace"),
+        certificates.c.policy_id.label("of_policy"),
+        certificates.c.device_key.label("of_device"),
+        certificates.c.generation.label("of_generation"),
+        certificates.c.not_before,
+        certificates.c.not_after,
+        certificates.c.revoked_at,
+        hub_authorities.c.authority_id,
+    )
+    .select_from(
+        identities_table.join(hubs_table, hubs_table.c.id == identities_table.c.hub_id)
+        .outerjoin(
+            devices,
+            and_(
+                devices.c.namespace_id == hubs_table.c.namespace_id,
+                devices.c.device_key == identities_table.c.device_key,
+            ),
+        )
+        .outerjoin(certificates, certificates.c.sha256 == bindparam("sha256"))
+        .outerjoin(
+            hub_authorities,
+            and_(
+                hub_authorities.c.hub_id == identities_table.c.hub_id,
+                hub_authorities.c.authority_id == certificates.c.authority_id,
+            ),
+        )
+    )
+    .where(
+        and_(
+            identities_table.c.hub_id == bindparam("hub"),
+            identities_table.c.device_key == bindparam("key"),
+        )
+    ),
+    _row,
+)
+
+
+class Authentication:
+    """Decides whether a proof lets a device into a hub."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def authenticate(
+        self, tx: Transaction, hub: Hub, device_id: str, proof: Proof | None, now: datetime
+    ) -> Principal:
+        """Holds a proof against the identity's pin.
+
+        Raises:
+            Unauthorized: the device is not let in; the reason is for the operator alone.
+        """
+        fingerprint = (
+            sha256(proof.chain[0]).digest()
+            if isinstance(proof, CertificateProof)
+            else _NO_CERTIFICATE
+        )
+        found = tx.first(_ADMISSION, hub=hub.id, key=canonical(device_id), sha256=fingerprint)
+        if found is None:
+            raise Unauthorized("no such device on this hub")
+        if not found.identity.enabled or found.device_enabled is False:
+            raise Unauthorized("device disabled")
+        match found.identity.pin:
+            case Pin.POLICY:
+                expires_at = self._check_certificate(tx, hub, found, proof, now)
+            case Pin.KEYS:
+                expires_at = self._check_token(tx, hub, found.identity, proof, now)
+        return Principal(
+            hub=hub,
+            device_key=found.identity.device_key,
+            device_id=found.identity.device_id,
+            pin=found.identity.pin,
+            generation=found.generation,
+            certificate_sha256=fingerprint if found.identity.pin is Pin.POLICY else None,
+            identity_etag=found.identity.etag,
+            expires_at=expires_at,
+        )
+
+    def _check_certificate(
+        self, tx: Transaction, hub: Hub, found: _Admission, proof: Proof | None, now: datetime
+    ) -> datetime:
+        if not isinstance(proof, CertificateProof):
+            raise Unauthorized("no client certificate, and the identity is pinned to a policy")
+        identity, presented = found.identity, found.presented
+        if presented is None:
+            raise Unauthorized(self._why_unknown(tx, hub, identity, proof, now))
+        if presented.namespace_id != hub.namespace_id:
+            raise Unauthorized("certificate of another namespace")
+        if presented.device_key != identity.device_key:
+            raise Unauthorized("certificate of another device")
+        if presented.policy_id != identity.policy_id:
+            raise Unauthorized("certificate of another policy")
+        if not presented.synchronized:
+            raise Unauthorized("issuing CA not synchronized to this hub")
+        if presented.revoked_at is not None or presented.generation != found.generation:
+            raise Unauthorized("certificate revoked")
+        if now < presented.not_before:
+            raise Unauthorized("certificate not yet valid")
+        if now > presented.not_after:
+            raise Unauthorized("certificate expired")
+        return presented.not_after
+
+    @staticmethod
+    def _why_unknown(
+        tx: Transaction, hub: Hub, identity: Identity, proof: CertificateProof, now: datetime
+    ) -> str:
+        """Why a certificate is not in the inventory; reports the case that must not be."""
+        try:
+            anchors = Anchors(x509.load_der_x509_certificate(a) for a in hubs.anchors(tx, hub.id))
+            verify_chain(load_chain(proof.chain), anchors, now)
+        except ChainRefused as refused:
+            return f"certificate of a foreign CA ({refused.reason})"
+        _log.critical(
+            "possible CA theft: a certificate of ours that we never issued",
+            hub=hub.name,
+            device_id=identity.device_id,
+            sha256=sha256(proof.chain[0]).hexdigest(),
+        )
+        return "certificate not in the inventory"
+
+    def _check_token(
+        self, tx: Transaction, hub: Hub, identity: Identity, proof: Proof | None, now: datetime
+    ) -> datetime:
+        if not isinstance(proof, TokenProof):
+            raise Unauthorized("no token, and the identity is pinned to keys")
+        token = proof.token
+        resource = f"{hub.host_name}/devices/{identity.device_id}"
+        if token.key_name is not None:
+            policy = shared_access.find(tx, self._sealer, hub.id, token.key_name)
+            shared_access.authorize(
+                policy, token, resource=resource, right=Right.DEVICE_CONNECT, now=now
+            )
+            return token.expires_at
+        self._check_device_token(identity, token, resource, now)
+        return token.expires_at
+
+    def _check_device_token(
+        self, identity: Identity, token: SasToken, resource: str, now: datetime
+    ) -> None:
+        keys = identities.open_keys(self._sealer, identity)
+        if keys is None:
+            raise Unauthorized("the identity has no keys")
+        if token.resource.lower() != resource.lower():
+            raise TokenInvalid("token is for another resource")
+        token.check_not_expired(now)
+        primary, secondary = keys
+        if not (token.is_signed_by(primary) | token.is_signed_by(secondary)):
+            raise TokenInvalid("token signed with another key")

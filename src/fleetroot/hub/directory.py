@@ -1,0 +1,108 @@
+"""What provisioning asks of hubs: to have an identity there, pinned to what the device has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import uuid4
+
+import orjson
+
+from fleetroot.custody import Sealer
+from fleetroot.hub import hubs, identities, twins
+from fleetroot.hub.model import Identity, Pin, Twin
+from fleetroot.ids import canonical
+from fleetroot.registry import outbox
+from fleetroot.registry.assignment import Assignment, KeysPin, PolicyPin
+from fleetroot.registry.devices import new_etag
+from fleetroot.storage import Transaction
+
+
+class Directory:
+    """The identities of all hubs, for provisioning; implements its `HubDirectory`."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def assign(self, assignment: Assignment, now: datetime) -> Callable[[Transaction], None]:
+        """See `fleetroot.provisioning.model.HubDirectory.assign`."""
+        wanted = self._identity(assignment, now)
+
+        def unit(tx: Transaction) -> None:
+            there = identities.find(tx, wanted.hub_id, wanted.device_id)
+            if there is None:
+                identities.insert(tx, wanted)
+                twins.insert(tx, wanted, _first_twin(tx, assignment), now)
+            elif not self._pinned_alike(there, assignment):
+                identities.set_pin(tx, wanted, now)
+                _tell_changed(tx, there, now)
+            if assignment.leaves is not None:
+                left = identities.find(tx, assignment.leaves, wanted.device_id)
+                if left is not None:
+                    identities.remove(tx, left.hub_id, left.device_id)
+                    _tell_changed(tx, left, now)
+
+        return unit
+
+    def _identity(self, assignment: Assignment, now: datetime) -> Identity:
+        primary = secondary = None
+        if isinstance(assignment.pin, KeysPin):
+            of = (assignment.hub_id, assignment.device_id)
+            keys = assignment.pin.keys
+            primary = self._sealer.seal(identities.key_name(*of, "primary"), keys.primary)
+            secondary = self._sealer.seal(identities.key_name(*of, "secondary"), keys.secondary)
+        return Identity(
+            hub_id=assignment.hub_id,
+            device_key=canonical(assignment.device_id),
+            device_id=assignment.device_id,
+            generation_id=str(uuid4()),
+            enabled=True,
+            pin=Pin.POLICY if isinstance(assignment.pin, PolicyPin) else Pin.KEYS,
+            policy_id=assignment.pin.policy_id if isinstance(assignment.pin, PolicyPin) else None,
+            sealed_primary=primary,
+            sealed_secondary=secondary,
+            session_epoch=0,
+            connected=False,
+            connection_changed_at=None,
+            etag=new_etag(),
+            created_at=now,
+            updated_at=now,
+        )
+
+    def _pinned_alike(self, there: Identity, assignment: Assignment) -> bool:
+        match assignment.pin:
+            case PolicyPin(policy_id):
+                return there.pin is Pin.POLICY and there.policy_id == policy_id
+            case KeysPin(keys):
+                return there.pin is Pin.KEYS and identities.open_keys(self._sealer, there) == (
+                    keys.primary,
+                    keys.secondary,
+                )
+
+
+def _first_twin(tx: Transaction, assignment: Assignment) -> Twin:
+    """The twin that comes with a device from its last hub, or a new one."""
+    if assignment.leaves is not None and assignment.migrate:
+        moved = twins.find(tx, assignment.leaves, canonical(assignment.device_id))
+        if moved is not None:
+            return moved
+    initial = orjson.loads(assignment.initial_twin) if assignment.initial_twin else {}
+    desired = initial.get("properties", {}).get("desired", {})
+    return Twin(
+        tags=orjson.dumps(initial.get("tags", {})).decode(),
+        desired=orjson.dumps(desired).decode(),
+        reported="{}",
+        desired_version=1,
+        reported_version=1,
+    )
+
+
+def _tell_changed(tx: Transaction, identity: Identity, now: datetime) -> None:
+    hub = hubs.get(tx, identity.hub_id)
+    outbox.append(
+        tx,
+        outbox.Kind.IDENTITY_CHANGED,
+        namespace_id=hub.namespace_id,
+        subject=identity.device_key,
+        now=now,
+    )

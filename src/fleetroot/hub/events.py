@@ -1,0 +1,110 @@
+"""The embedded event log: what devices sent, in the order of commits, until its time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import orjson
+from sqlalchemy import bindparam, delete, func, select
+
+from fleetroot.hub.model import Event, Message, Principal
+from fleetroot.ids import canonical
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.schema import events
+
+_REMOVE_AT_ONCE: Final = 5000  # rows, so that no unit of work holds up the others for long
+
+_columns: Final = (
+    events.c.seq,
+    events.c.device_id,
+    events.c.enqueued_at,
+    events.c.properties,
+    events.c.system_properties,
+    events.c.body,
+)
+_APPEND: Final = Command(insert_into(events, leave_out=["seq"]))
+_AFTER: Final = Query(
+    select(*_columns)
+    .where((events.c.hub_id == bindparam("hub")) & (events.c.seq > bindparam("after")))
+    .order_by(events.c.seq)
+    .limit(bindparam("limit")),
+    Event,
+)
+_AFTER_OF_DEVICE: Final = Query(
+    select(*_columns)
+    .where(
+        (events.c.hub_id == bindparam("hub"))
+        & (events.c.seq > bindparam("after"))
+        & (events.c.device_key == bindparam("key"))
+    )
+    .order_by(events.c.seq)
+    .limit(bindparam("limit")),
+    Event,
+)
+_LAST: Final = Query(
+    select(func.coalesce(func.max(events.c.seq), 0)).where(events.c.hub_id == bindparam("hub")), int
+)
+_OLD: Final = Command(
+    delete(events).where(
+        events.c.seq.in_(
+            select(events.c.seq)
+            .where(events.c.enqueued_at < bindparam("before"))
+            .order_by(events.c.enqueued_at)
+            .limit(_REMOVE_AT_ONCE)
+        )
+    )
+)
+_newest: Final = select(func.max(events.c.seq)).scalar_subquery()
+_EXCESS: Final = Command(
+    delete(events).where(
+        events.c.seq.in_(
+            select(events.c.seq)
+            .where(events.c.seq <= _newest - bindparam("keep"))
+            .order_by(events.c.seq)
+            .limit(_REMOVE_AT_ONCE)
+        )
+    )
+)
+
+
+def append(tx: Transaction, sender: Principal, message: Message, now: datetime) -> None:
+    """Adds a message."""
+    tx.run(
+        _APPEND,
+        hub_id=sender.hub.id,
+        device_key=sender.device_key,
+        device_id=sender.device_id,
+        enqueued_at=now,
+        properties=_json(message.properties),
+        system_properties=_json(message.system_properties),
+        body=message.body,
+    )
+
+
+def after(
+    tx: Transaction, hub_id: str, seq: int, *, device_id: str | None = None, limit: int
+) -> list[Event]:
+    """Up to `limit` events behind `seq`, of one device or of all."""
+    if device_id is None:
+        return tx.all(_AFTER, hub=hub_id, after=seq, limit=limit)
+    return tx.all(_AFTER_OF_DEVICE, hub=hub_id, after=seq, key=canonical(device_id), limit=limit)
+
+
+def last_seq(tx: Transaction, hub_id: str) -> int:
+    """The sequence number of the newest event; 0 when there is none."""
+    return tx.first(_LAST, hub=hub_id) or 0
+
+
+def remove_some(tx: Transaction, *, before: datetime, keep: int) -> bool:
+    """Removes some of the events that are older than `before` or beyond the newest `keep`; whether
+    there may be more.
+    """
+    removed = max(tx.run(_OLD, before=before), tx.run(_EXCESS, keep=keep))
+    return removed == _REMOVE_AT_ONCE
+
+
+def _json(properties: Mapping[str, str | None]) -> str:
+    return orjson.dumps(dict(properties)).decode() if properties else "{}"

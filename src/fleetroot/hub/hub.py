@@ -1,0 +1,288 @@
+"""The room's face: hubs and their devices' sessions, and what an operator asks of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from fleetroot.bus import Bus
+from fleetroot.clock import Clock
+from fleetroot.custody import Sealer
+from fleetroot.errors import InvalidArgument, NotFound, Unauthorized
+from fleetroot.hub import events, hubs, identities, requests, subscriptions, twins
+from fleetroot.hub.authentication import Authentication
+from fleetroot.hub.live import LiveSession, LiveTable
+from fleetroot.hub.model import (
+    Channel,
+    Connection,
+    Ending,
+    Event,
+    Hub,
+    Message,
+    Principal,
+    Proof,
+    Twin,
+)
+from fleetroot.hub.renewal import Renewal
+from fleetroot.ids import canonical, check_name
+from fleetroot.registry import shared_access
+from fleetroot.registry.issuance import Issuance
+from fleetroot.registry.model import Namespace
+from fleetroot.registry.outbox import OutboxReader
+from fleetroot.storage import Store, Transaction
+
+MAX_MESSAGE_BYTES: Final = 256 * 1024
+MAX_PAGE: Final = 1000
+
+
+class Hubs:
+    """All hubs of this server."""
+
+    def __init__(
+        self,
+        store: Store,
+        issuance: Issuance,
+        sealer: Sealer,
+        outbox: OutboxReader,
+        bus: Bus,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._bus = bus
+        self._clock = clock
+        self._authentication = Authentication(sealer)
+        self._appended = asyncio.Event()
+        self.live = LiveTable(store)
+        self.renewal = Renewal(store, issuance, clock)
+        outbox.listen(self.live.heard, self.live.lease_lost)
+
+    async def start(self) -> None:
+        """Clears what the last run of this only node left behind."""
+
+        def unit(tx: Transaction) -> None:
+            identities.none_connected(tx)
+            requests.remove_interrupted(tx)
+
+        await self._store.write(unit)
+
+    # --- hubs
+
+    async def create(self, namespace: Namespace, name: str, host_name: str) -> Hub:
+        """Creates a hub with shared access policies of its own; it trusts nobody yet.
+
+        Raises:
+            InvalidArgument: the name is not one.
+        """
+        check_name(name, "hub")
+        hub = Hub(str(uuid4()), namespace.id, name, canonical(host_name), self._clock.now())
+
+        def unit(tx: Transaction) -> None:
+            hubs.insert(tx, hub)
+            shared_access.create(tx, self._sealer, hub.id, shared_access.HUB_POLICIES)
+
+        await self._store.write(unit)
+        return hub
+
+    async def synchronize(self, namespace: Namespace) -> int:
+        """Pushes the issuing CAs of the namespace's policies to its hubs; how many were new."""
+        now = self._clock.now()
+        return await self._store.write(
+            lambda tx: sum(
+                hubs.synchronize(tx, hub, now) for hub in hubs.of_namespace(tx, namespace.id)
+            )
+        )
+
+    async def of_namespace(self, namespace: Namespace) -> list[Hub]:
+        """The namespace's hubs, by name."""
+        return await self._store.read(lambda tx: hubs.of_namespace(tx, namespace.id))
+
+    async def by_name(self, name: str) -> Hub:
+        """The hub of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        hub = await self._store.read(lambda tx: hubs.by_name(tx, name))
+        if hub is None:
+            raise NotFound(f"there is no hub {name}")
+        return hub
+
+    async def shared_access_policy(
+        self, hub: Hub, name: str
+    ) -> shared_access.SharedAccessPolicy | None:
+        """The hub's shared access policy of that name."""
+        return await self._store.read(lambda tx: shared_access.find(tx, self._sealer, hub.id, name))
+
+    # --- sessions
+
+    async def connect(
+        self,
+        host_name: str,
+        device_id: str,
+        proof: Proof | None,
+        connection: Connection,
+        *,
+        clean_session: bool,
+    ) -> tuple[LiveSession, bool]:
+        """Lets a device in. Returns its session, and whether it resumes an earlier one.
+
+        Raises:
+            Unauthorized: the device is not let in.
+            Unavailable: the database cannot answer now.
+        """
+        now = self._clock.now()
+
+        def authenticate(tx: Transaction) -> Principal:
+            hub = hubs.by_host_name(tx, host_name)
+            if hub is None:
+                raise Unauthorized("no such hub")
+            return self._authentication.authenticate(tx, hub, device_id, proof, now)
+
+        principal = await self._store.read(authenticate)
+        session = LiveSession(principal, connection, persistent=not clean_session, since=now)
+        self.live.enter(session)
+        try:
+            present = await self._store.write(lambda tx: self._begin(tx, session, proof))
+        except BaseException:
+            self.live.leave(session)
+            raise
+        if session.ended is not None:
+            raise Unauthorized(f"ended while connecting: {session.ended.value}")
+        return session, present
+
+    def _begin(self, tx: Transaction, session: LiveSession, proof: Proof | None) -> bool:
+        """Reads again what let the device in, and takes the session."""
+        principal = session.principal
+        again = self._authentication.authenticate(
+            tx, principal.hub, principal.device_id, proof, session.since
+        )
+        if again != principal:
+            raise Unauthorized("changed while connecting")
+        of = (principal.hub.id, principal.device_key)
+        epoch = identities.begin_session(tx, *of, session.since)
+        if epoch is None:
+            raise Unauthorized("removed while connecting")
+        session.epoch = epoch
+        if session.persistent:
+            session.subscriptions = subscriptions.load(tx, *of)
+        else:
+            subscriptions.clear(tx, *of)
+        return bool(session.subscriptions)
+
+    def disconnect(self, session: LiveSession) -> None:
+        """Takes a session whose connection is over out of the live table."""
+        self.live.leave(session)
+        principal, now = session.principal, self._clock.now()
+        self._store.submit(
+            lambda tx: identities.end_session(
+                tx, principal.hub.id, principal.device_key, session.epoch, now
+            )
+        )
+
+    async def subscribe(self, session: LiveSession, granted: dict[Channel, int]) -> None:
+        """Adds to what the device listens to; with a persistent session, for good."""
+        principal = session.principal
+        if session.persistent and granted:
+            await self._store.write(
+                lambda tx: subscriptions.save(tx, principal.hub.id, principal.device_key, granted)
+            )
+        session.subscriptions.update(granted)
+
+    async def unsubscribe(self, session: LiveSession, channels: Iterable[Channel]) -> None:
+        """Takes away from what the device listens to."""
+        principal, gone = session.principal, tuple(channels)
+        if session.persistent:
+            await self._store.write(
+                lambda tx: subscriptions.remove(tx, principal.hub.id, principal.device_key, gone)
+            )
+        for channel in gone:
+            session.subscriptions.pop(channel, None)
+
+    # --- messages
+
+    async def send(self, session: LiveSession, message: Message) -> None:
+        """Appends a device's message to the event log; when this returns it is durable.
+
+        Raises:
+            InvalidArgument: it is too large.
+        """
+        if len(message.body) > MAX_MESSAGE_BYTES:
+            raise InvalidArgument(f"a message is at most {MAX_MESSAGE_BYTES} bytes")
+        now = self._clock.now()
+        await self._store.write(lambda tx: events.append(tx, session.principal, message, now))
+        self._appended.set()
+        self._appended = asyncio.Event()
+
+    async def events(
+        self,
+        hub: Hub,
+        *,
+        after: int | None,
+        device_id: str | None = None,
+        limit: int = 100,
+        wait: timedelta = timedelta(0),
+    ) -> tuple[int, list[Event]]:
+        """Up to `limit` events behind the sequence number `after` (None: from now on), and the
+        number to go on from. Where there are none, waits up to `wait` for one.
+        """
+        deadline = self._clock.monotonic() + wait.total_seconds()
+        start = await self._store.read(
+            lambda tx: events.last_seq(tx, hub.id) if after is None else after
+        )
+
+        def read(tx: Transaction) -> list[Event]:
+            return events.after(tx, hub.id, start, device_id=device_id, limit=min(limit, MAX_PAGE))
+
+        while True:
+            appended = self._appended  # before the read, so that nothing falls in between
+            found = await self._store.read(read)
+            left = deadline - self._clock.monotonic()
+            if found or left <= 0:
+                return (found[-1].seq if found else start), found
+            try:
+                await asyncio.wait_for(appended.wait(), left)
+            except TimeoutError:
+                continue
+
+    async def remove_old_events(self, *, older_than: timedelta, keep: int) -> None:
+        """Removes events whose time is over, or beyond the newest `keep`."""
+        before = self._clock.now() - older_than
+        while await self._store.write(lambda tx: events.remove_some(tx, before=before, keep=keep)):
+            await asyncio.sleep(0)
+
+    # --- twins
+
+    async def twin(self, session: LiveSession) -> Twin:
+        """The device's twin.
+
+        Raises:
+            NotFound: it has none.
+        """
+        principal = session.principal
+        twin = await self._store.read(
+            lambda tx: twins.find(tx, principal.hub.id, principal.device_key)
+        )
+        if twin is None:
+            raise NotFound("the device has no twin")
+        return twin
+
+    async def report(self, session: LiveSession, patch: bytes) -> int:
+        """Merges a patch (JSON) into the device's reported properties; their new version, durable.
+
+        Raises:
+            MalformedJson: it is not JSON.
+            InvalidArgument: it breaks a rule of twins.
+        """
+        principal, now = session.principal, self._clock.now()
+        parsed = twins.parse_patch(patch)
+        return await self._store.write(
+            lambda tx: twins.report(tx, principal.hub.id, principal.device_key, parsed, now)
+        )
+
+    def stop(self) -> None:
+        """Ends every session."""
+        self.live.end_all(Ending.SHUTDOWN)

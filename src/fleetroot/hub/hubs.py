@@ -1,0 +1,99 @@
+"""Hubs and the issuing CAs that were synchronized to them: their tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.sql.expression import Executable
+
+from fleetroot.hub.model import Hub
+from fleetroot.ids import canonical
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.schema import authorities, hub_authorities, hubs, policies
+
+
+def _row(
+    id_: str, namespace_id: str, name: str, _name_key: str, host_name: str, created_at: datetime
+) -> Hub:
+    return Hub(id_, namespace_id, name, host_name, created_at)
+
+
+def _trust(dialect: str) -> Executable:
+    insert = postgresql_insert if dialect == "postgresql" else sqlite_insert
+    made = insert(hub_authorities).values(
+        {c.name: bindparam(c.name) for c in hub_authorities.columns}
+    )
+    return made.on_conflict_do_nothing()
+
+
+_INSERT: Final = Command(insert_into(hubs))
+_GET: Final = Query(select(hubs).where(hubs.c.id == bindparam("id")), _row)
+_BY_HOST: Final = Query(select(hubs).where(hubs.c.host_name == bindparam("host")), _row)
+_BY_NAME: Final = Query(select(hubs).where(hubs.c.name_key == bindparam("key")), _row)
+_OF_NAMESPACE: Final = Query(
+    select(hubs).where(hubs.c.namespace_id == bindparam("namespace")).order_by(hubs.c.name_key),
+    _row,
+)
+_TRUST: Final = Command(_trust)
+_POLICY_AUTHORITIES: Final = Query(
+    select(policies.c.authority_id).where(policies.c.namespace_id == bindparam("namespace")), str
+)
+_ANCHORS: Final = Query(
+    select(authorities.c.certificate)
+    .join(hub_authorities, hub_authorities.c.authority_id == authorities.c.id)
+    .where(hub_authorities.c.hub_id == bindparam("hub")),
+    bytes,
+)
+
+
+def insert(tx: Transaction, hub: Hub) -> None:
+    """Adds a new hub."""
+    tx.run(
+        _INSERT,
+        id=hub.id,
+        namespace_id=hub.namespace_id,
+        name=hub.name,
+        name_key=canonical(hub.name),
+        host_name=hub.host_name,
+        created_at=hub.created_at,
+    )
+
+
+def get(tx: Transaction, hub_id: str) -> Hub:
+    """The hub of that id, which a foreign key says is there."""
+    hub = tx.first(_GET, id=hub_id)
+    assert hub is not None  # noqa: S101
+    return hub
+
+
+def by_host_name(tx: Transaction, host_name: str) -> Hub | None:
+    """The hub that devices name by `host_name`, in any spelling."""
+    return tx.first(_BY_HOST, host=canonical(host_name))
+
+
+def by_name(tx: Transaction, name: str) -> Hub | None:
+    """The hub of that name."""
+    return tx.first(_BY_NAME, key=canonical(name))
+
+
+def of_namespace(tx: Transaction, namespace_id: str) -> list[Hub]:
+    """Every hub of the namespace, by name."""
+    return tx.all(_OF_NAMESPACE, namespace=namespace_id)
+
+
+def synchronize(tx: Transaction, hub: Hub, now: datetime) -> int:
+    """Lets the hub trust the issuing CAs of its namespace's policies; how many are new to it."""
+    return sum(
+        tx.run(_TRUST, hub_id=hub.id, authority_id=authority_id, synchronized_at=now)
+        for authority_id in tx.all(_POLICY_AUTHORITIES, namespace=hub.namespace_id)
+    )
+
+
+def anchors(tx: Transaction, hub_id: str) -> list[bytes]:
+    """The issuing CA certificates (DER) that the hub trusts."""
+    return tx.all(_ANCHORS, hub=hub_id)

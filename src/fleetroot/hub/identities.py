@@ -1,0 +1,176 @@
+"""Identities: their table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, delete, select, update
+
+from fleetroot.custody import RecordName, Sealer
+from fleetroot.hub.model import Identity, Pin
+from fleetroot.ids import canonical
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.schema import identities
+
+
+def row(
+    hub_id: str,
+    device_key: str,
+    device_id: str,
+    generation_id: str,
+    enabled: bool,
+    pin: str,
+    policy_id: str | None,
+    sealed_primary: bytes | None,
+    sealed_secondary: bytes | None,
+    session_epoch: int,
+    connected: bool,
+    connection_changed_at: datetime | None,
+    etag: str,
+    created_at: datetime,
+    updated_at: datetime,
+) -> Identity:
+    """An identity from the columns of its table, in their order."""
+    return Identity(
+        hub_id,
+        device_key,
+        device_id,
+        generation_id,
+        enabled,
+        Pin(pin),
+        policy_id,
+        sealed_primary,
+        sealed_secondary,
+        session_epoch,
+        connected,
+        connection_changed_at,
+        etag,
+        created_at,
+        updated_at,
+    )
+
+
+_is_identity: Final = (identities.c.hub_id == bindparam("hub")) & (
+    identities.c.device_key == bindparam("key")
+)
+_GET: Final = Query(select(identities).where(_is_identity), row)
+_INSERT: Final = Command(insert_into(identities))
+_DELETE: Final = Command(delete(identities).where(_is_identity))
+_SET_PIN: Final = Command(
+    update(identities)
+    .where(_is_identity)
+    .values(
+        pin=bindparam("new_pin"),
+        policy_id=bindparam("policy"),
+        sealed_primary=bindparam("primary"),
+        sealed_secondary=bindparam("secondary"),
+        etag=bindparam("new_etag"),
+        updated_at=bindparam("now"),
+    )
+)
+_BEGIN_SESSION: Final = Query(
+    update(identities)
+    .where(_is_identity)
+    .values(
+        session_epoch=identities.c.session_epoch + 1,
+        connected=True,
+        connection_changed_at=bindparam("now"),
+    )
+    .returning(identities.c.session_epoch),
+    int,
+)
+_END_SESSION: Final = Command(
+    update(identities)
+    .where(_is_identity & (identities.c.session_epoch == bindparam("epoch")))
+    .values(connected=False, connection_changed_at=bindparam("now"))
+)
+_NONE_CONNECTED: Final = Command(
+    update(identities).where(identities.c.connected).values(connected=False)
+)
+
+
+def find(tx: Transaction, hub_id: str, device_id: str) -> Identity | None:
+    """The identity of that device id, in any spelling."""
+    return tx.first(_GET, hub=hub_id, key=canonical(device_id))
+
+
+def insert(tx: Transaction, identity: Identity) -> None:
+    """Adds a new identity."""
+    tx.run(
+        _INSERT,
+        hub_id=identity.hub_id,
+        device_key=identity.device_key,
+        device_id=identity.device_id,
+        generation_id=identity.generation_id,
+        enabled=identity.enabled,
+        pin=identity.pin.value,
+        policy_id=identity.policy_id,
+        sealed_primary=identity.sealed_primary,
+        sealed_secondary=identity.sealed_secondary,
+        session_epoch=identity.session_epoch,
+        connected=identity.connected,
+        connection_changed_at=identity.connection_changed_at,
+        etag=identity.etag,
+        created_at=identity.created_at,
+        updated_at=identity.updated_at,
+    )
+
+
+def set_pin(tx: Transaction, identity: Identity, now: datetime) -> None:
+    """Changes the identity that is there to the pin, policy and keys of `identity`."""
+    tx.run(
+        _SET_PIN,
+        hub=identity.hub_id,
+        key=identity.device_key,
+        new_pin=identity.pin.value,
+        policy=identity.policy_id,
+        primary=identity.sealed_primary,
+        secondary=identity.sealed_secondary,
+        new_etag=identity.etag,
+        now=now,
+    )
+
+
+def remove(tx: Transaction, hub_id: str, device_id: str) -> None:
+    """Deletes the identity and all that hangs on it."""
+    tx.run(_DELETE, hub=hub_id, key=canonical(device_id))
+
+
+def begin_session(tx: Transaction, hub_id: str, device_key: str, now: datetime) -> int | None:
+    """Takes the next session epoch and marks the identity connected; None if it is gone. Whoever
+    holds a lower epoch has lost the session.
+    """
+    return tx.first(_BEGIN_SESSION, hub=hub_id, key=device_key, now=now)
+
+
+def end_session(tx: Transaction, hub_id: str, device_key: str, epoch: int, now: datetime) -> None:
+    """Marks the identity disconnected, unless a newer session has begun."""
+    tx.run(_END_SESSION, hub=hub_id, key=device_key, epoch=epoch, now=now)
+
+
+def none_connected(tx: Transaction) -> None:
+    """Marks every identity disconnected, as it is when the only node starts."""
+    tx.run(_NONE_CONNECTED)
+
+
+def key_name(hub_id: str, device_id: str, which: str) -> RecordName:
+    """What an identity's sealed key is bound to."""
+    return RecordName(
+        kind=f"identity-key-{which}", namespace=hub_id, id=canonical(device_id), version=1
+    )
+
+
+def open_keys(sealer: Sealer, identity: Identity) -> tuple[bytes, bytes] | None:
+    """The identity's raw keys; None if it has none."""
+    if identity.sealed_primary is None or identity.sealed_secondary is None:
+        return None
+    return (
+        sealer.open(
+            key_name(identity.hub_id, identity.device_id, "primary"), identity.sealed_primary
+        ),
+        sealer.open(
+            key_name(identity.hub_id, identity.device_id, "secondary"), identity.sealed_secondary
+        ),
+    )

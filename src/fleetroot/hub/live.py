@@ -1,0 +1,174 @@
+"""The live table: which connections this node holds, and who is to lose theirs.
+
+A notice of the outbox never carries the decision. It says whose connections to look at; each is
+then held against what the database says now, and ended unless it would be let in again. A notice
+that comes late cannot end a session that began after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy import and_, bindparam, select
+
+from fleetroot.errors import Unavailable
+from fleetroot.hub.model import Channel, Connection, Ending, Principal
+from fleetroot.registry.outbox import Notice
+from fleetroot.storage import Query, Store, Transaction
+from fleetroot.storage.schema import devices, identities
+
+_log = structlog.get_logger("fleetroot.hub.live")
+
+_STANDING: Final = Query(
+    select(
+        identities.c.enabled,
+        identities.c.etag,
+        devices.c.enabled.label("device_enabled"),
+        devices.c.generation,
+    )
+    .select_from(
+        identities.outerjoin(
+            devices,
+            and_(
+                devices.c.namespace_id == bindparam("namespace"),
+                devices.c.device_key == identities.c.device_key,
+            ),
+        )
+    )
+    .where(
+        and_(
+            identities.c.hub_id == bindparam("hub"),
+            identities.c.device_key == bindparam("key"),
+        )
+    ),
+    lambda *columns: columns,
+)
+
+
+class LiveSession:
+    """A device's live connection to a hub.
+
+    Attributes:
+        epoch: its fencing token; 0 until the session has begun.
+        subscriptions: the QoS that was granted, by channel.
+        persistent: whether subscriptions are kept for the next connection.
+    """
+
+    __slots__ = (
+        "_ended",
+        "connection",
+        "epoch",
+        "persistent",
+        "principal",
+        "sent_request",
+        "since",
+        "subscriptions",
+    )
+
+    def __init__(
+        self, principal: Principal, connection: Connection, *, persistent: bool, since: datetime
+    ) -> None:
+        self.principal = principal
+        self.connection = connection
+        self.persistent = persistent
+        self.since = since
+        self.epoch = 0
+        self.subscriptions: dict[Channel, int] = {}
+        self.sent_request: str | None = None  # whose final answer was sent and not acknowledged
+        self._ended: Ending | None = None
+
+    @property
+    def ended(self) -> Ending | None:
+        """Why the hub ended it, if it did."""
+        return self._ended
+
+    def end(self, why: Ending) -> None:
+        """Ends the connection; the first reason stands."""
+        if self._ended is None:
+            self._ended = why
+            self.connection.end(why)
+
+
+class LiveTable:
+    """The sessions of this node, one for each device of each hub."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sessions: dict[tuple[str, str], dict[str, LiveSession]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(of_device) for of_device in self._sessions.values())
+
+    def __iter__(self) -> Iterator[LiveSession]:
+        for of_device in tuple(self._sessions.values()):
+            yield from tuple(of_device.values())
+
+    def enter(self, session: LiveSession) -> None:
+        """Adds a session; one that the device had on the hub is replaced and ended."""
+        principal = session.principal
+        of_device = self._sessions.setdefault(
+            (principal.hub.namespace_id, principal.device_key), {}
+        )
+        before = of_device.get(principal.hub.id)
+        of_device[principal.hub.id] = session
+        if before is not None:
+            before.end(Ending.REPLACED)
+
+    def leave(self, session: LiveSession) -> None:
+        """Removes a session, unless a newer one has its place."""
+        principal = session.principal
+        key = (principal.hub.namespace_id, principal.device_key)
+        of_device = self._sessions.get(key)
+        if of_device is not None and of_device.get(principal.hub.id) is session:
+            del of_device[principal.hub.id]
+            if not of_device:
+                del self._sessions[key]
+
+    async def heard(self, notice: Notice) -> None:
+        """Holds the device's sessions against the database, ends those that lost their ground."""
+        for session in tuple(
+            self._sessions.get((notice.namespace_id, notice.subject), {}).values()
+        ):
+            try:
+                why = await self._store.read(partial(_lost_ground, session))
+            except Unavailable:
+                why = Ending.LEASE_LOST  # cannot tell, so no
+            if why is not None:
+                _log.info(
+                    "connection ended",
+                    hub=session.principal.hub.name,
+                    device_id=session.principal.device_id,
+                    reason=why.value,
+                )
+                session.end(why)
+
+    def lease_lost(self) -> None:
+        """Ends every session: this node cannot know any more who was revoked."""
+        self.end_all(Ending.LEASE_LOST)
+
+    def end_all(self, why: Ending) -> None:
+        """Ends every session."""
+        for session in self:
+            session.end(why)
+
+
+def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
+    principal = session.principal
+    standing = tx.first(
+        _STANDING,
+        namespace=principal.hub.namespace_id,
+        hub=principal.hub.id,
+        key=principal.device_key,
+    )
+    if standing is None:
+        return Ending.IDENTITY_CHANGED
+    enabled, etag, device_enabled, generation = standing
+    if not enabled or device_enabled is False:
+        return Ending.DISABLED
+    if generation != (None if principal.generation is None else str(principal.generation)):
+        return Ending.REVOKED
+    return Ending.IDENTITY_CHANGED if etag != principal.identity_etag else None

@@ -1,0 +1,191 @@
+"""The values of the hub, and what it needs of a wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+from fleetroot.errors import FleetrootError
+from fleetroot.registry.model import IssuedChain
+from fleetroot.sas import SasToken
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Where devices connect and operate. `host_name` is in its canonical form."""
+
+    id: str
+    namespace_id: str
+    name: str
+    host_name: str
+    created_at: datetime
+
+
+class Pin(StrEnum):
+    """The one kind of proof that an identity accepts."""
+
+    POLICY = "policy"
+    KEYS = "keys"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A device on a hub. Its keys stay sealed until an authentication needs them."""
+
+    hub_id: str
+    device_key: str
+    device_id: str
+    generation_id: str
+    enabled: bool
+    pin: Pin
+    policy_id: str | None
+    sealed_primary: bytes | None = field(repr=False)
+    sealed_secondary: bytes | None = field(repr=False)
+    session_epoch: int
+    connected: bool
+    connection_changed_at: datetime | None
+    etag: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateProof:
+    """A client certificate whose key the TLS handshake proved: the peer's chain, DER, leaf first.
+    Nothing about it has been verified but possession.
+    """
+
+    chain: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProof:
+    """A shared access signature."""
+
+    token: SasToken
+
+
+Proof: TypeAlias = CertificateProof | TokenProof
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A device that a hub let in, and by what.
+
+    Attributes:
+        generation: of the device when it was let in; None if the registry does not know it.
+        certificate_sha256: of the operational certificate it was let in by.
+        identity_etag: of the identity then; another one means another pin or other keys.
+        expires_at: when what it was let in by ends.
+    """
+
+    hub: Hub
+    device_key: str
+    device_id: str
+    pin: Pin
+    generation: UUID | None
+    certificate_sha256: bytes | None
+    identity_etag: str
+    expires_at: datetime
+
+
+class Ending(StrEnum):
+    """Why a hub ends a live connection."""
+
+    REPLACED = "replaced by a newer connection"
+    REVOKED = "revoked"
+    DISABLED = "disabled"
+    IDENTITY_CHANGED = "identity changed"
+    CREDENTIAL_EXPIRED = "credential expired"
+    LEASE_LOST = "the node cannot reach the database"
+    SHUTDOWN = "shutdown"
+
+
+class Channel(StrEnum):
+    """What a device may listen to."""
+
+    COMMANDS = "commands"
+    CREDENTIALS = "credentials"
+    DESIRED = "desired"
+    METHODS = "methods"
+    TWIN = "twin"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A certificate request is being worked on until `expires_at`."""
+
+    correlation_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate request was fulfilled."""
+
+    correlation_id: str
+    chain: IssuedChain
+
+
+CredentialAnswer: TypeAlias = Accepted | Issued | FleetrootError
+
+
+class Connection(Protocol):
+    """A device's live connection, as a wire gives it to the hub."""
+
+    def end(self, why: Ending) -> None:
+        """Closes the connection. Idempotent."""
+        ...
+
+    def answer_credential_request(
+        self,
+        request_id: str,
+        answer: CredentialAnswer,
+        qos: int,
+        delivered: Callable[[], None] | None = None,
+    ) -> None:
+        """Sends an answer, and calls `delivered` when the device has it: at QoS 1 its
+        acknowledgement, at QoS 0 the sending.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A device-to-cloud message.
+
+    Attributes:
+        properties: what the application put on it; None is a property without a value.
+        system_properties: the protocol's own, by their long names (`contentType`, …).
+    """
+
+    body: bytes
+    properties: Mapping[str, str | None]
+    system_properties: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A message in the event log; the properties are JSON objects as text."""
+
+    seq: int
+    device_id: str
+    enqueued_at: datetime
+    properties: str
+    system_properties: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A twin; its sections are JSON objects as text, with neither `$version` nor `$metadata`."""
+
+    tags: str
+    desired: str
+    reported: str
+    desired_version: int
+    reported_version: int

@@ -1,0 +1,291 @@
+"""Renewal: a certificate request over the device's own connection.
+
+A request is opened in one unit of work (a device has one at a time), accepted, signed, and answered
+in a second unit that also puts the certificate into the inventory. The final answer stays in the
+table until it reached the device, so a device that lost its connection in between, or was not
+listening, gets it when it listens again while the request is alive.
+
+Source: Azure IoT Hub, certificate signing requests over MQTT (2025-08-01-preview).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import uuid4
+
+import orjson
+import structlog
+
+from fleetroot.clock import Clock, iso8601
+from fleetroot.errors import (
+    CredentialRequestActive,
+    CredentialRequestFailed,
+    FleetrootError,
+    InvalidArgument,
+    MalformedJson,
+    NoSuchRequest,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+)
+from fleetroot.hub import identities, requests
+from fleetroot.hub.live import LiveSession
+from fleetroot.hub.model import Accepted, Channel, CredentialAnswer, Issued
+from fleetroot.hub.requests import CredentialRequest, RequestState
+from fleetroot.ids import canonical
+from fleetroot.pki import CertificateRequest, CsrRefused
+from fleetroot.registry import devices
+from fleetroot.registry.issuance import CsrText, DeviceChanged, Issuance, Issuer
+from fleetroot.registry.model import IssuedChain, Origin
+from fleetroot.storage import Store, Transaction
+
+LIFETIME: Final = timedelta(hours=1)  # of a request whose answer nobody fetches
+_FIELDS: Final = frozenset({"id", "csr", "replace"})
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-]{2,34}[A-Za-z0-9]", re.ASCII)
+_ANY: Final = "*"
+_log = structlog.get_logger("fleetroot.hub.renewal")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A request's body, checked for form."""
+
+    csr: str
+    replace: str | None
+
+
+class Renewal:
+    """Issues certificates to devices that are connected."""
+
+    def __init__(self, store: Store, issuance: Issuance, clock: Clock) -> None:
+        self._store = store
+        self._issuance = issuance
+        self._clock = clock
+
+    async def request(self, session: LiveSession, request_id: str, body: bytes) -> None:
+        """Takes a certificate request and gives its answers to the session's connection; whatever
+        is wrong with it is an answer too.
+        """
+        try:
+            await self._request(session, request_id, body)
+        except FleetrootError as error:
+            _log.info(
+                "certificate request refused",
+                device_id=session.principal.device_id,
+                code=error.code.value,
+                reason=error.reason,
+            )
+            self._tell(session, request_id, error)
+
+    async def deliver_pending(self, session: LiveSession) -> None:
+        """Gives a device what it has not been told about a request of its that is alive."""
+        principal, now = session.principal, self._clock.now()
+
+        def read(tx: Transaction) -> tuple[CredentialRequest, IssuedChain | None] | None:
+            request = requests.find(tx, principal.hub.id, principal.device_key, now)
+            if request is None:
+                return None
+            fingerprint = request.certificate_sha256
+            return request, self._issuance.chain_of(tx, fingerprint) if fingerprint else None
+
+        found = await self._store.read(read)
+        if found is None or session.sent_request == found[0].correlation_id:
+            return
+        request, chain = found
+        self._tell(session, request.request_id, _accepted(request))
+        if request.state is RequestState.ANSWERED:
+            outcome = Issued(request.correlation_id, chain) if chain else request.error
+            self._tell_final(session, request, outcome or Unauthorized("certificate revoked"))
+
+    async def remove_expired(self) -> None:
+        """Removes requests whose time is over."""
+        now = self._clock.now()
+        await self._store.write(lambda tx: requests.remove_expired(tx, now))
+
+    # --- one request
+
+    async def _request(self, session: LiveSession, request_id: str, body: bytes) -> None:
+        principal = session.principal
+        wish = _parse(body, principal.device_key)
+        issuer = await self._issuer(session)
+        now = self._clock.now()
+        csr: CertificateRequest | CsrRefused
+        try:
+            csr = self._issuance.read_request(issuer.policy, CsrText(wish.csr), principal.device_id)
+        except CsrRefused as refused:
+            csr = refused
+        request = CredentialRequest(
+            hub_id=principal.hub.id,
+            device_key=principal.device_key,
+            request_id=request_id,
+            correlation_id=str(uuid4()),
+            state=RequestState.ISSUING,
+            certificate_sha256=None,
+            error=None,
+            expires_at=now + LIFETIME,
+            created_at=now,
+        )
+        sent = session.sent_request
+        await self._store.write(lambda tx: _open(tx, request, wish.replace, sent, now))
+        self._tell(session, request_id, _accepted(request))
+        if isinstance(csr, CsrRefused):
+            await self._fail(session, request, _csr_error(csr))
+            return
+        try:
+            await self._issue(session, request, issuer, csr)
+        except DeviceChanged:
+            await self._fail(session, request, Unauthorized("device revoked or disabled"))
+        except FleetrootError as error:
+            await self._fail(session, request, error)
+
+    async def _issuer(self, session: LiveSession) -> Issuer:
+        principal = session.principal
+        identity = await self._store.read(
+            lambda tx: identities.find(tx, principal.hub.id, principal.device_key)
+        )
+        if identity is None or identity.policy_id is None:
+            raise InvalidArgument("id: the device is under no policy that issues certificates")
+        try:
+            return await self._issuance.issuer_of(identity.policy_id)
+        except NotFound as error:
+            raise Unavailable("the policy cannot issue now", retry_after=60) from error
+
+    async def _issue(
+        self,
+        session: LiveSession,
+        request: CredentialRequest,
+        issuer: Issuer,
+        csr: CertificateRequest,
+    ) -> None:
+        principal, now = session.principal, self._clock.now()
+        device = await self._store.read(
+            lambda tx: devices.find(tx, principal.hub.namespace_id, principal.device_key)
+        )
+        # Only what let this session in may renew itself: not what was revoked since.
+        if device is None or device.generation != principal.generation:
+            raise DeviceChanged
+        leaf = self._issuance.sign(issuer, device, csr, now)
+
+        def unit(tx: Transaction) -> bool:
+            if not requests.answer(tx, request, leaf.certificate.sha256):
+                return False  # replaced: nobody wants this certificate, so it never exists
+            self._issuance.record(tx, device, leaf, Origin.RENEWAL, now)
+            return True
+
+        if await self._store.write(unit):
+            self._tell_final(session, request, Issued(request.correlation_id, leaf.chain))
+
+    async def _fail(
+        self, session: LiveSession, request: CredentialRequest, error: FleetrootError
+    ) -> None:
+        _log.info(
+            "certificate request failed",
+            device_id=session.principal.device_id,
+            code=error.code.value,
+            reason=error.reason,
+        )
+        if await self._store.write(lambda tx: requests.answer(tx, request, error)):
+            self._tell_final(session, request, error)
+
+    # --- answers
+
+    def _tell_final(
+        self, session: LiveSession, request: CredentialRequest, answer: CredentialAnswer
+    ) -> None:
+        """Gives the final answer; the request ends when it reached the device."""
+
+        def delivered() -> None:
+            self._store.submit(lambda tx: requests.remove(tx, request))
+
+        if self._tell(session, request.request_id, answer, delivered):
+            session.sent_request = request.correlation_id
+
+    @staticmethod
+    def _tell(
+        session: LiveSession,
+        request_id: str,
+        answer: CredentialAnswer,
+        delivered: Callable[[], None] | None = None,
+    ) -> bool:
+        """Gives an answer to a device that listens; whether it does."""
+        qos = session.subscriptions.get(Channel.CREDENTIALS)
+        if qos is None or session.ended is not None:
+            return False
+        session.connection.answer_credential_request(request_id, answer, qos, delivered)
+        return True
+
+
+def _parse(body: bytes, device_key: str) -> _Wish:
+    """Checks the form of a request.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidArgument: a field is missing, unknown or not of its form; the message names it.
+    """
+    if not body.strip():
+        raise InvalidArgument("the body is empty: id and csr are required")
+    try:
+        wish = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedJson("the body is not JSON") from None
+    if not isinstance(wish, dict):
+        raise InvalidArgument("the body must be a JSON object")
+    if unknown := wish.keys() - _FIELDS:
+        raise InvalidArgument(f"{min(unknown)[:64]}: unknown field")
+    id_, csr, replaced = wish.get("id"), wish.get("csr"), wish.get("replace")
+    if not isinstance(id_, str) or canonical(id_) != device_key:
+        raise InvalidArgument("id: must be the id of the device that is connected")
+    if not isinstance(csr, str) or not csr:
+        raise InvalidArgument("csr: required, base64 of a DER certificate signing request")
+    if replaced is not None and not (
+        isinstance(replaced, str) and (replaced == _ANY or _REQUEST_ID.fullmatch(replaced))
+    ):
+        raise InvalidArgument(
+            "replace: * or a request id of 4 to 36 letters, digits and -, none - at the ends"
+        )
+    return _Wish(csr, replaced)
+
+
+def _open(
+    tx: Transaction,
+    request: CredentialRequest,
+    replaced: str | None,
+    sent: str | None,
+    now: datetime,
+) -> None:
+    """Opens the request, in place of what it replaces.
+
+    Raises:
+        CredentialRequestActive: the device has another one in progress.
+        NoSuchRequest: it replaces one that is not in progress.
+    """
+    active = requests.find(tx, request.hub_id, request.device_key, now)
+    if active is not None and active.correlation_id == sent:
+        active = None  # over, but for the acknowledgement of its answer
+    if replaced not in (None, _ANY) and (active is None or active.request_id != replaced):
+        raise NoSuchRequest("replace: no such request is active", info={"requestId": str(replaced)})
+    if active is not None and replaced is None:
+        raise CredentialRequestActive(
+            "another certificate request of the device is active",
+            info={
+                "requestId": active.request_id,
+                "operationExpires": iso8601(active.expires_at),
+                "correlationId": active.correlation_id,
+            },
+        )
+    requests.open_one(tx, request)
+
+
+def _accepted(request: CredentialRequest) -> Accepted:
+    return Accepted(request.correlation_id, request.expires_at)
+
+
+def _csr_error(refused: CsrRefused) -> CredentialRequestFailed:
+    return CredentialRequestFailed(
+        "the certificate signing request was refused",
+        info={"credentialError": refused.reason.value, "credentialMessage": refused.message},
+    )

@@ -1,0 +1,248 @@
+"""The operator's side of provisioning: services and their enrollments."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from fleetroot import sas
+from fleetroot.clock import Clock
+from fleetroot.custody import Sealer
+from fleetroot.errors import (
+    AlreadyExists,
+    EnrollmentNotFound,
+    EtagMismatch,
+    InvalidArgument,
+    NotFound,
+)
+from fleetroot.ids import check_device_id, check_name, check_registration_id
+from fleetroot.provisioning import enrollments, services
+from fleetroot.provisioning.model import Enrollment, EnrollmentKind, EnrollmentSettings, Service
+from fleetroot.registry import policies, shared_access
+from fleetroot.registry.assignment import SymmetricKeys
+from fleetroot.registry.devices import new_etag
+from fleetroot.registry.model import Namespace
+from fleetroot.storage import Store, Transaction
+
+_ANY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentWithKeys:
+    """An enrollment with its keys opened."""
+
+    enrollment: Enrollment
+    keys: SymmetricKeys
+
+
+class Administration:
+    """Provisioning services and enrollments, for operators."""
+
+    def __init__(self, store: Store, sealer: Sealer, clock: Clock) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._clock = clock
+
+    async def create_service(
+        self, namespace: Namespace, name: str, *, host_name: str, hub_ids: list[str]
+    ) -> Service:
+        """Creates a provisioning service with an ID scope and shared access policies of its own,
+        linked to hubs.
+
+        Raises:
+            InvalidArgument: the name is not one.
+        """
+        check_name(name, "provisioning service")
+        now = self._clock.now()
+        id_scope = f"0ne{secrets.randbelow(16**8):08X}"
+        service = Service(str(uuid4()), namespace.id, name, id_scope, host_name)
+
+        def unit(tx: Transaction) -> None:
+            services.insert(tx, service, now)
+            for hub_id in hub_ids:
+                services.link(tx, service.id, hub_id)
+            shared_access.create(tx, self._sealer, service.id, shared_access.PROVISIONING_POLICIES)
+
+        await self._store.write(unit)
+        return service
+
+    async def service(self, name: str | None = None) -> Service:
+        """The provisioning service of that name, or the oldest.
+
+        Raises:
+            NotFound: there is none.
+        """
+        service = await self._store.read(
+            lambda tx: services.first(tx) if name is None else services.by_name(tx, name)
+        )
+        if service is None:
+            raise NotFound("there is no such provisioning service")
+        return service
+
+    async def shared_access_policy(
+        self, service: Service, name: str
+    ) -> shared_access.SharedAccessPolicy | None:
+        """The service's shared access policy of that name."""
+        return await self._store.read(
+            lambda tx: shared_access.find(tx, self._sealer, service.id, name)
+        )
+
+    async def authorize(
+        self, service: Service, token: sas.SasToken, right: shared_access.Right
+    ) -> None:
+        """Checks that a caller's token carries `right` on the service.
+
+        Raises:
+            TokenInvalid: the token is not good for this service.
+            Forbidden: it does not carry the right.
+        """
+        policy = await self.shared_access_policy(service, token.key_name or "")
+        shared_access.authorize(
+            policy, token, resource=service.host_name, right=right, now=self._clock.now()
+        )
+
+    async def policy_id(self, service: Service, name: str) -> str:
+        """The id of the policy of that name.
+
+        Raises:
+            InvalidArgument: there is none in the service's namespace.
+        """
+        try:
+            policy = await self._store.read(
+                lambda tx: policies.by_name(tx, service.namespace_id, name)
+            )
+        except NotFound as error:
+            raise InvalidArgument(error.message) from error
+        return policy.id
+
+    async def policy_names(self, service: Service) -> dict[str, str]:
+        """The names of the namespace's policies, by their ids."""
+        found = await self._store.read(lambda tx: policies.of_namespace(tx, service.namespace_id))
+        return {policy.id: policy.name for policy in found}
+
+    async def linked_hubs(self, service: Service) -> dict[str, str]:
+        """The ids of the linked hubs, by their host names."""
+        found = await self._store.read(lambda tx: services.linked(tx, service.id))
+        return {hub.host_name: hub.id for hub in found}
+
+    async def put(
+        self,
+        service: Service,
+        kind: EnrollmentKind,
+        enrollment_id: str,
+        settings: EnrollmentSettings,
+        *,
+        primary_key: bytes | None = None,
+        secondary_key: bytes | None = None,
+        if_match: str | None = None,
+    ) -> EnrollmentWithKeys:
+        """Creates an enrollment, or replaces the one that `if_match` names by its etag (`*`: any).
+        Keys that are left out are kept, or generated for a new one.
+
+        Raises:
+            InvalidArgument: an id is not one.
+            AlreadyExists: it exists, and `if_match` was not given.
+            EtagMismatch: `if_match` names another version, or none exists.
+        """
+        check_registration_id(enrollment_id)
+        if settings.device_id is not None:
+            check_device_id(settings.device_id)
+            if kind is EnrollmentKind.GROUP:
+                raise InvalidArgument("an enrollment group has no deviceId")
+        now = self._clock.now()
+        before = await self._store.read(
+            lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)
+        )
+        keys = self._keys(before, primary_key, secondary_key)
+        spelling = before.id if before else enrollment_id
+        sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, keys)
+        made = Enrollment(
+            service_id=service.id,
+            kind=kind,
+            id=spelling,
+            settings=settings,
+            sealed_primary=sealed[0],
+            sealed_secondary=sealed[1],
+            etag=new_etag(),
+            created_at=before.created_at if before else now,
+            updated_at=now,
+        )
+
+        def unit(tx: Transaction) -> None:
+            there = enrollments.find(tx, service.id, kind, enrollment_id)
+            _check_precondition(there, if_match)
+            if (there.etag if there else None) != (before.etag if before else None):
+                raise EtagMismatch("the enrollment was changed by somebody else just now")
+            enrollments.save(tx, made)
+
+        await self._store.write(unit)
+        return EnrollmentWithKeys(made, keys)
+
+    def _keys(
+        self, before: Enrollment | None, primary: bytes | None, secondary: bytes | None
+    ) -> SymmetricKeys:
+        kept = enrollments.open_keys(self._sealer, before) if before else None
+        return SymmetricKeys(
+            primary or (kept.primary if kept else sas.new_key()),
+            secondary or (kept.secondary if kept else sas.new_key()),
+        )
+
+    async def get(
+        self, service: Service, kind: EnrollmentKind, enrollment_id: str
+    ) -> EnrollmentWithKeys:
+        """The enrollment of that kind and id.
+
+        Raises:
+            EnrollmentNotFound: there is none.
+        """
+        enrollment = await self._store.read(
+            lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)
+        )
+        if enrollment is None:
+            raise EnrollmentNotFound("Enrollment not found")
+        keys = enrollments.open_keys(self._sealer, enrollment)
+        assert keys is not None  # noqa: S101 - symmetric keys are the only attestation there is
+        return EnrollmentWithKeys(enrollment, keys)
+
+    async def page(
+        self, service: Service, kind: EnrollmentKind, *, after: str = "", limit: int = 100
+    ) -> list[Enrollment]:
+        """Up to `limit` enrollments of a kind behind the id `after`, in the order of their ids."""
+        return await self._store.read(
+            lambda tx: enrollments.page(tx, service.id, kind, after=after.lower(), limit=limit)
+        )
+
+    async def delete(
+        self,
+        service: Service,
+        kind: EnrollmentKind,
+        enrollment_id: str,
+        if_match: str | None = None,
+    ) -> None:
+        """Deletes an enrollment; devices that it provisioned keep what they have.
+
+        Raises:
+            EnrollmentNotFound: there is none.
+            EtagMismatch: `if_match` names another version.
+        """
+
+        def unit(tx: Transaction) -> None:
+            there = enrollments.find(tx, service.id, kind, enrollment_id)
+            if there is None:
+                raise EnrollmentNotFound("Enrollment not found")
+            if if_match is not None:
+                _check_precondition(there, if_match)
+            enrollments.delete_one(tx, there)
+
+        await self._store.write(unit)
+
+
+def _check_precondition(there: Enrollment | None, if_match: str | None) -> None:
+    """RFC 7232 §3.1, and Azure's rule that a write without it creates."""
+    if if_match is None:
+        if there is not None:
+            raise AlreadyExists("the enrollment exists; If-Match replaces it")
+    elif there is None or if_match not in (_ANY, there.etag):
+        raise EtagMismatch("the enrollment is of another version")

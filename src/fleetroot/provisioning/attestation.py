@@ -1,0 +1,49 @@
+"""Attestation: what a device proves, held against an enrollment.
+
+Source: Azure DPS, "Symmetric key attestation".
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from fleetroot import sas
+from fleetroot.errors import TokenInvalid
+from fleetroot.provisioning.model import EnrollmentKind, Service
+from fleetroot.registry.assignment import SymmetricKeys
+from fleetroot.sas import SasToken
+
+_KEY_NAME: Final = "registration"
+
+
+def device_keys(kind: EnrollmentKind, keys: SymmetricKeys, registration_id: str) -> SymmetricKeys:
+    """The keys of one device: an individual enrollment's own, or derived from a group's.
+
+    `registration_id` is in its stored spelling: a group's keys are computed over it.
+    """
+    if kind is EnrollmentKind.INDIVIDUAL:
+        return keys
+    return SymmetricKeys(
+        sas.derive_device_key(keys.primary, registration_id),
+        sas.derive_device_key(keys.secondary, registration_id),
+    )
+
+
+def check_token(token: SasToken, service: Service, registration_id: str, now: datetime) -> None:
+    """Checks everything of a token but its signature.
+
+    Raises:
+        TokenInvalid: it is expired, or for another resource, or says that another key signed it.
+    """
+    if token.key_name not in (None, _KEY_NAME):
+        raise TokenInvalid("token names another key")
+    resource = f"{service.id_scope}/registrations/{registration_id}"
+    if token.resource.lower() != resource.lower():
+        raise TokenInvalid("token is for another resource")
+    token.check_not_expired(now)
+
+
+def is_signed_by_either(token: SasToken, keys: SymmetricKeys) -> bool:
+    """Whether one of the two keys signed the token; takes the same time whichever did."""
+    return token.is_signed_by(keys.primary) | token.is_signed_by(keys.secondary)

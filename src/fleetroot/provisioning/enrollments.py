@@ -1,0 +1,165 @@
+"""Enrollments: their table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, delete, select
+
+from fleetroot.custody import RecordName, Sealer
+from fleetroot.ids import canonical
+from fleetroot.provisioning.model import Attestation, Enrollment, EnrollmentKind, EnrollmentSettings
+from fleetroot.registry.assignment import SymmetricKeys
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.prepared import upsert_into
+from fleetroot.storage.schema import enrollments
+
+
+def _row(
+    service_id: str,
+    kind: str,
+    _enrollment_key: str,
+    enrollment_id: str,
+    device_id: str | None,
+    attestation: str,
+    sealed_primary: bytes | None,
+    sealed_secondary: bytes | None,
+    policy_id: str | None,
+    enabled: bool,
+    hub_id: str | None,
+    update_hub_assignment: bool,
+    migrate_device_data: bool,
+    initial_twin: str | None,
+    etag: str,
+    created_at: datetime,
+    updated_at: datetime,
+) -> Enrollment:
+    settings = EnrollmentSettings(
+        device_id=device_id,
+        attestation=Attestation(attestation),
+        policy_id=policy_id,
+        enabled=enabled,
+        hub_id=hub_id,
+        update_hub_assignment=update_hub_assignment,
+        migrate_device_data=migrate_device_data,
+        initial_twin=initial_twin,
+    )
+    return Enrollment(
+        service_id,
+        EnrollmentKind(kind),
+        enrollment_id,
+        settings,
+        sealed_primary,
+        sealed_secondary,
+        etag,
+        created_at,
+        updated_at,
+    )
+
+
+_of_kind: Final = (enrollments.c.service_id == bindparam("service")) & (
+    enrollments.c.kind == bindparam("kind")
+)
+_is_enrollment: Final = _of_kind & (enrollments.c.enrollment_key == bindparam("key"))
+_SAVE: Final = Command(upsert_into(enrollments, keep=["created_at"]))
+_GET: Final = Query(select(enrollments).where(_is_enrollment), _row)
+_ETAG: Final = Query(select(enrollments.c.etag).where(_is_enrollment), str)
+_PAGE: Final = Query(
+    select(enrollments)
+    .where(_of_kind & (enrollments.c.enrollment_key > bindparam("after")))
+    .order_by(enrollments.c.enrollment_key)
+    .limit(bindparam("limit")),
+    _row,
+)
+_DELETE: Final = Command(delete(enrollments).where(_is_enrollment))
+
+
+def save(tx: Transaction, enrollment: Enrollment) -> None:
+    """Inserts the enrollment, or replaces the one of its kind and id."""
+    settings = enrollment.settings
+    tx.run(
+        _SAVE,
+        service_id=enrollment.service_id,
+        kind=enrollment.kind.value,
+        enrollment_key=canonical(enrollment.id),
+        enrollment_id=enrollment.id,
+        device_id=settings.device_id,
+        attestation=settings.attestation.value,
+        sealed_primary=enrollment.sealed_primary,
+        sealed_secondary=enrollment.sealed_secondary,
+        policy_id=settings.policy_id,
+        enabled=settings.enabled,
+        hub_id=settings.hub_id,
+        update_hub_assignment=settings.update_hub_assignment,
+        migrate_device_data=settings.migrate_device_data,
+        initial_twin=settings.initial_twin,
+        etag=enrollment.etag,
+        created_at=enrollment.created_at,
+        updated_at=enrollment.updated_at,
+    )
+
+
+def find(
+    tx: Transaction, service_id: str, kind: EnrollmentKind, enrollment_id: str
+) -> Enrollment | None:
+    """The enrollment of that kind and id, in any spelling."""
+    return tx.first(_GET, service=service_id, kind=kind.value, key=canonical(enrollment_id))
+
+
+def is_current(tx: Transaction, enrollment: Enrollment) -> bool:
+    """Whether nothing changed the enrollment since it was read."""
+    etag = tx.first(
+        _ETAG,
+        service=enrollment.service_id,
+        kind=enrollment.kind.value,
+        key=canonical(enrollment.id),
+    )
+    return etag == enrollment.etag
+
+
+def page(
+    tx: Transaction, service_id: str, kind: EnrollmentKind, *, after: str = "", limit: int = 1000
+) -> list[Enrollment]:
+    """Up to `limit` enrollments of a kind whose key sorts behind `after`."""
+    return tx.all(_PAGE, service=service_id, kind=kind.value, after=after, limit=limit)
+
+
+def delete_one(tx: Transaction, enrollment: Enrollment) -> None:
+    """Deletes the enrollment; what its devices have, they keep."""
+    tx.run(
+        _DELETE,
+        service=enrollment.service_id,
+        kind=enrollment.kind.value,
+        key=canonical(enrollment.id),
+    )
+
+
+def seal_keys(
+    sealer: Sealer, service_id: str, kind: EnrollmentKind, enrollment_id: str, keys: SymmetricKeys
+) -> tuple[bytes, bytes]:
+    """The keys as `sealed_primary` and `sealed_secondary` hold them."""
+    return (
+        sealer.seal(_key_name(service_id, kind, enrollment_id, "primary"), keys.primary),
+        sealer.seal(_key_name(service_id, kind, enrollment_id, "secondary"), keys.secondary),
+    )
+
+
+def open_keys(sealer: Sealer, enrollment: Enrollment) -> SymmetricKeys | None:
+    """The enrollment's keys; None if it attests in another way."""
+    if enrollment.sealed_primary is None or enrollment.sealed_secondary is None:
+        return None
+    of = (enrollment.service_id, enrollment.kind, enrollment.id)
+    return SymmetricKeys(
+        sealer.open(_key_name(*of, "primary"), enrollment.sealed_primary),
+        sealer.open(_key_name(*of, "secondary"), enrollment.sealed_secondary),
+    )
+
+
+def _key_name(service_id: str, kind: EnrollmentKind, enrollment_id: str, which: str) -> RecordName:
+    return RecordName(
+        kind=f"{kind}-enrollment-key-{which}",
+        namespace=service_id,
+        id=canonical(enrollment_id),
+        version=1,
+    )

@@ -1,0 +1,83 @@
+"""Registrations: their table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from fleetroot.ids import canonical
+from fleetroot.provisioning.model import EnrollmentKind, Registration, Status, Substatus
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.prepared import upsert_into
+from fleetroot.storage.schema import registrations
+
+
+def _row(
+    service_id: str,
+    _registration_key: str,
+    registration_id: str,
+    enrollment_kind: str,
+    enrollment_id: str,
+    operation_id: str,
+    status: str,
+    substatus: str | None,
+    hub_id: str | None,
+    device_id: str | None,
+    certificate_sha256: bytes | None,
+    etag: str,
+    created_at: datetime,
+    updated_at: datetime,
+) -> Registration:
+    return Registration(
+        service_id,
+        registration_id,
+        EnrollmentKind(enrollment_kind),
+        enrollment_id,
+        operation_id,
+        Status(status),
+        Substatus(substatus) if substatus else None,
+        hub_id,
+        device_id,
+        certificate_sha256,
+        etag,
+        created_at,
+        updated_at,
+    )
+
+
+_SAVE: Final = Command(upsert_into(registrations, keep=["created_at", "registration_id"]))
+_GET: Final = Query(
+    select(registrations).where(
+        (registrations.c.service_id == bindparam("service"))
+        & (registrations.c.registration_key == bindparam("key"))
+    ),
+    _row,
+)
+
+
+def find(tx: Transaction, service_id: str, registration_id: str) -> Registration | None:
+    """The registration of that id, in any spelling."""
+    return tx.first(_GET, service=service_id, key=canonical(registration_id))
+
+
+def save(tx: Transaction, registration: Registration) -> None:
+    """Inserts the registration, or replaces the one of its id."""
+    tx.run(
+        _SAVE,
+        service_id=registration.service_id,
+        registration_key=canonical(registration.registration_id),
+        registration_id=registration.registration_id,
+        enrollment_kind=registration.enrollment_kind.value,
+        enrollment_id=registration.enrollment_id,
+        operation_id=registration.operation_id,
+        status=registration.status.value,
+        substatus=registration.substatus.value if registration.substatus else None,
+        hub_id=registration.hub_id,
+        device_id=registration.device_id,
+        certificate_sha256=registration.certificate_sha256,
+        etag=registration.etag,
+        created_at=registration.created_at,
+        updated_at=registration.updated_at,
+    )

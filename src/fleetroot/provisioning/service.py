@@ -1,0 +1,338 @@
+"""The device's side of provisioning: register, and ask how an operation stands.
+
+A registration is answered at once. Everything is read in one snapshot, the device is attested, the
+leaf is signed, and one unit of work makes device, certificate, hub identity and registration known
+together. If anything that the decision rested on changed in between, nothing is kept and the
+decision is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+from uuid import uuid4
+
+from fleetroot.bus import OUTBOX, Bus
+from fleetroot.clock import Clock
+from fleetroot.custody import Sealer
+from fleetroot.errors import (
+    EnrollmentNotFound,
+    InvalidArgument,
+    RegistrationNotFound,
+    Unauthorized,
+    Unavailable,
+)
+from fleetroot.ids import check_registration_id
+from fleetroot.pki import CsrRefused
+from fleetroot.provisioning import attestation, enrollments, registrations, services
+from fleetroot.provisioning.model import (
+    Enrollment,
+    EnrollmentKind,
+    LinkedHub,
+    RegisterRequest,
+    Registration,
+    RegistrationResult,
+    Service,
+    Status,
+    Substatus,
+)
+from fleetroot.registry import devices, policies
+from fleetroot.registry.assignment import (
+    Assignment,
+    HubDirectory,
+    KeysPin,
+    PolicyPin,
+    SymmetricKeys,
+)
+from fleetroot.registry.issuance import DeviceChanged, Issuance, SignedLeaf
+from fleetroot.registry.model import Device, Origin, Policy
+from fleetroot.sas import SasToken
+from fleetroot.storage import Store, Transaction
+
+_ATTEMPTS: Final = 4
+
+
+class _Changed(Exception):
+    """What a decision rested on is not so any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """What was read for a call: one snapshot."""
+
+    service: Service
+    enrollments: tuple[Enrollment, ...]  # that may attest the device, the likeliest first
+    registration: Registration | None
+    hubs: tuple[LinkedHub, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attested:
+    """A device that proved who it is, under an enrollment."""
+
+    service: Service
+    enrollment: Enrollment
+    keys: SymmetricKeys
+    registration_id: str  # in the spelling that is stored
+    registration: Registration | None
+    hubs: tuple[LinkedHub, ...]
+
+
+class Provisioning:
+    """Registers devices."""
+
+    def __init__(
+        self,
+        store: Store,
+        issuance: Issuance,
+        hub_directory: HubDirectory,
+        sealer: Sealer,
+        bus: Bus,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._issuance = issuance
+        self._hub_directory = hub_directory
+        self._sealer = sealer
+        self._bus = bus
+        self._clock = clock
+
+    async def has_id_scope(self, id_scope: str) -> bool:
+        """Whether a provisioning service answers to the ID scope."""
+        return await self._store.read(lambda tx: services.by_id_scope(tx, id_scope)) is not None
+
+    async def register(self, request: RegisterRequest) -> RegistrationResult:
+        """Provisions a device: attests it, assigns a hub, and issues its certificate if it asks.
+
+        Raises:
+            InvalidArgument: the registration id or the CSR is not good.
+            EnrollmentNotFound: no enrollment answers to the registration id.
+            Unauthorized: the device did not prove who it is, or is not allowed to be here.
+            Unavailable: no hub, or no CA, can serve it now.
+        """
+        check_registration_id(request.registration_id)
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._register_once(request)
+            except (DeviceChanged, _Changed):
+                continue
+        raise Unavailable("the device is being changed by others", retry_after=1)
+
+    async def operation(
+        self, id_scope: str, registration_id: str, token: SasToken | None, operation_id: str
+    ) -> RegistrationResult:
+        """How an operation of a device stands. Attestation is checked as for `register`.
+
+        Raises:
+            RegistrationNotFound: the device has no such operation.
+            EnrollmentNotFound: no enrollment answers to the registration id.
+            Unauthorized: the device did not prove who it is.
+        """
+        check_registration_id(registration_id)
+        attested = await self._attest(id_scope, registration_id, token, self._clock.now())
+        registration = attested.registration
+        if registration is None or registration.operation_id != operation_id:
+            raise RegistrationNotFound("the device has no such operation")
+        fingerprint = registration.certificate_sha256
+        chain = (
+            None
+            if fingerprint is None
+            else await self._store.read(lambda tx: self._issuance.chain_of(tx, fingerprint))
+        )
+        hosts = {hub.id: hub.host_name for hub in attested.hubs}
+        return RegistrationResult(registration, hosts.get(registration.hub_id or ""), chain)
+
+    # --- attestation
+
+    def _read(self, tx: Transaction, id_scope: str, registration_id: str) -> _Candidate:
+        service = services.by_id_scope(tx, id_scope)
+        if service is None:
+            raise Unauthorized("unknown ID scope")
+        registration = registrations.find(tx, service.id, registration_id)
+        hubs = tuple(services.linked(tx, service.id))
+        individual = enrollments.find(tx, service.id, EnrollmentKind.INDIVIDUAL, registration_id)
+        if individual is not None:  # wins over every group
+            return _Candidate(service, (individual,), registration, hubs)
+        groups = enrollments.page(tx, service.id, EnrollmentKind.GROUP)
+        if registration is not None:
+            groups.sort(key=lambda group: group.id != registration.enrollment_id)
+        return _Candidate(service, tuple(groups), registration, hubs)
+
+    async def _attest(
+        self, id_scope: str, registration_id: str, token: SasToken | None, now: datetime
+    ) -> _Attested:
+        found = await self._store.read(lambda tx: self._read(tx, id_scope, registration_id))
+        if not found.enrollments:
+            raise EnrollmentNotFound("Enrollment not found", reason="no enrollment")
+        if token is None:
+            raise Unauthorized("no credential")
+        attestation.check_token(token, found.service, registration_id, now)
+        # Group keys are computed over the spelling that first registered.
+        stored = found.registration.registration_id if found.registration else registration_id
+        for enrollment in found.enrollments:
+            keys = enrollments.open_keys(self._sealer, enrollment)
+            if keys is None:
+                continue
+            if enrollment.kind is EnrollmentKind.INDIVIDUAL:
+                stored = enrollment.id
+            of_device = attestation.device_keys(enrollment.kind, keys, stored)
+            if attestation.is_signed_by_either(token, of_device):
+                if not enrollment.settings.enabled:
+                    raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
+                return _Attested(
+                    found.service, enrollment, of_device, stored, found.registration, found.hubs
+                )
+        raise Unauthorized("token signed with another key")
+
+    # --- registration
+
+    async def _register_once(self, request: RegisterRequest) -> RegistrationResult:
+        now = self._clock.now()
+        attested = await self._attest(request.id_scope, request.registration_id, request.token, now)
+        settings = attested.enrollment.settings
+        device_id = settings.device_id or attested.registration_id
+        policy, device, is_new = await self._store.read(
+            lambda tx: self._read_device(tx, attested, device_id, now)
+        )
+        if not device.enabled:
+            raise Unauthorized("device disabled", message="The device is disabled")
+        hub = self._allocate(attested)
+        leaf = await self._sign(attested, request, policy, device, now)
+        registration = self._registration(attested, hub, device, leaf, now)
+        assign = self._hub_directory.assign(self._assignment(attested, hub, device), now)
+        await self._store.write(
+            lambda tx: self._commit(tx, attested, device, is_new, leaf, assign, registration, now)
+        )
+        self._bus.hint(OUTBOX)
+        return RegistrationResult(registration, hub.host_name, leaf.chain if leaf else None)
+
+    @staticmethod
+    def _read_device(
+        tx: Transaction, attested: _Attested, device_id: str, now: datetime
+    ) -> tuple[Policy | None, Device, bool]:
+        policy_id = attested.enrollment.settings.policy_id
+        policy = None if policy_id is None else policies.get(tx, policy_id)
+        device = devices.find(tx, attested.service.namespace_id, device_id)
+        if device is not None:
+            return policy, device, False
+        return policy, devices.draft(attested.service.namespace_id, device_id, policy_id, now), True
+
+    @staticmethod
+    def _allocate(attested: _Attested) -> LinkedHub:
+        """The hub that the device goes to: the enrollment's own, the one it is on where it shall
+        stay there, else one of the linked by a hash of the registration id.
+        """
+        hubs = {hub.id: hub for hub in attested.hubs}
+        settings, registration = attested.enrollment.settings, attested.registration
+        if registration and registration.hub_id in hubs and not settings.update_hub_assignment:
+            return hubs[registration.hub_id]
+        if settings.hub_id is not None:
+            hubs = {id_: hub for id_, hub in hubs.items() if id_ == settings.hub_id}
+        if not hubs:
+            raise Unavailable("no hub is linked for this enrollment", reason="no linked hub")
+        digest = sha256(attested.registration_id.lower().encode()).digest()
+        return list(hubs.values())[int.from_bytes(digest[:8], "big") % len(hubs)]
+
+    async def _sign(
+        self,
+        attested: _Attested,
+        request: RegisterRequest,
+        policy: Policy | None,
+        device: Device,
+        now: datetime,
+    ) -> SignedLeaf | None:
+        if request.csr is None:
+            return None
+        if policy is None:
+            raise InvalidArgument(
+                "csr: the enrollment has no policy that could issue a certificate",
+                reason="CSR without a policy",
+            )
+        try:
+            csr = self._issuance.read_request(policy, request.csr, attested.registration_id)
+        except CsrRefused as error:
+            raise InvalidArgument(f"csr: {error.message}", reason=error.reason) from error
+        return self._issuance.sign(await self._issuance.issuer(policy), device, csr, now)
+
+    @staticmethod
+    def _registration(
+        attested: _Attested,
+        hub: LinkedHub,
+        device: Device,
+        leaf: SignedLeaf | None,
+        now: datetime,
+    ) -> Registration:
+        before = attested.registration
+        if before is None or before.hub_id is None:
+            substatus = Substatus.INITIAL_ASSIGNMENT
+        elif before.hub_id == hub.id:
+            substatus = Substatus.REPROVISIONED
+        elif attested.enrollment.settings.migrate_device_data:
+            substatus = Substatus.DEVICE_DATA_MIGRATED
+        else:
+            substatus = Substatus.DEVICE_DATA_RESET
+        return Registration(
+            service_id=attested.service.id,
+            registration_id=attested.registration_id,
+            enrollment_kind=attested.enrollment.kind,
+            enrollment_id=attested.enrollment.id,
+            operation_id=str(uuid4()),
+            status=Status.ASSIGNED,
+            substatus=substatus,
+            hub_id=hub.id,
+            device_id=device.device_id,
+            certificate_sha256=leaf.certificate.sha256 if leaf else None,
+            etag=devices.new_etag(),
+            created_at=before.created_at if before else now,
+            updated_at=now,
+        )
+
+    @staticmethod
+    def _assignment(attested: _Attested, hub: LinkedHub, device: Device) -> Assignment:
+        settings, before = attested.enrollment.settings, attested.registration
+        left = before.hub_id if before and before.hub_id != hub.id else None
+        return Assignment(
+            hub_id=hub.id,
+            device_id=device.device_id,
+            pin=PolicyPin(settings.policy_id) if settings.policy_id else KeysPin(attested.keys),
+            leaves=left,
+            migrate=settings.migrate_device_data,
+            initial_twin=settings.initial_twin,
+        )
+
+    def _commit(
+        self,
+        tx: Transaction,
+        attested: _Attested,
+        device: Device,
+        is_new: bool,
+        leaf: SignedLeaf | None,
+        assign: Callable[[Transaction], None],
+        registration: Registration,
+        now: datetime,
+    ) -> None:
+        """The unit of work: everything, or nothing.
+
+        Raises:
+            DeviceChanged: the device is not as it was read.
+            _Changed: the enrollment is not as it was read.
+        """
+        if not enrollments.is_current(tx, attested.enrollment):
+            raise _Changed
+        if is_new:
+            if not devices.register(tx, device):
+                raise DeviceChanged
+        elif leaf is None:
+            there = devices.find(tx, device.namespace_id, device.device_id)
+            if there is None or not there.enabled or there.generation != device.generation:
+                raise DeviceChanged
+        if leaf is not None:
+            self._issuance.record(tx, device, leaf, Origin.PROVISIONING, now)
+        policy_id = attested.enrollment.settings.policy_id
+        if device.policy_id != policy_id:
+            devices.set_policy(tx, device, policy_id, now)
+        assign(tx)
+        registrations.save(tx, registration)

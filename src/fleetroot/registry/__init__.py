@@ -1,0 +1,17 @@
+"""The registry: namespaces, certificate authorities, policies, devices, the inventory of every
+certificate issued, and revocation.
+
+It owns the tables of those names and the outbox, and decides who may be issued a certificate and
+when one stops counting. It may import `pki`, `custody`, `storage` and `bus`; it knows no wire.
+
+- `model`: the values that the rooms above are given.
+- `authorities`, `policies`, `devices`, `inventory`, `outbox`, `shared_access`: each a table's
+  owner: its statements, and functions of a transaction that other rooms put into units of theirs.
+- `assignment`: what a device is to be on a hub, the words that provisioning and hubs share.
+- `issuance`: signing a leaf, and recording it before anybody sees it.
+- `registry`: the room's face: what an operator asks for.
+
+The order that makes a certificate safe: read the device's generation, sign outside of any
+transaction, then insert only where the generation is still that one and the device is enabled. A
+revocation rotates the generation, so whichever of the two commits second sees the first.
+"""

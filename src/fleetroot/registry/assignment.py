@@ -1,0 +1,67 @@
+"""What a device is to be on a hub: the words that provisioning and hubs share.
+
+Provisioning decides it, a hub carries it out, and neither imports the other; the composition root
+gives provisioning a `HubDirectory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from fleetroot.storage import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class SymmetricKeys:
+    """A pair of raw keys; either is good, so that they can be rolled."""
+
+    primary: bytes = field(repr=False)
+    secondary: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPin:
+    """The identity authenticates with certificates that the policy issued, and nothing else."""
+
+    policy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeysPin:
+    """The identity authenticates with tokens signed by one of its keys."""
+
+    keys: SymmetricKeys
+
+
+Pin: TypeAlias = PolicyPin | KeysPin
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What provisioning wants of a hub.
+
+    Attributes:
+        hub_id: the hub that the device goes to.
+        leaves: the hub that it was on, where that is another one.
+        migrate: whether its data moves with it, or starts anew from `initial_twin`.
+    """
+
+    hub_id: str
+    device_id: str
+    pin: Pin
+    leaves: str | None = None
+    migrate: bool = True
+    initial_twin: str | None = None
+
+
+class HubDirectory(Protocol):
+    """What provisioning needs of hubs."""
+
+    def assign(self, assignment: Assignment, now: datetime) -> Callable[[Transaction], None]:
+        """Prepares an identity (seals its keys), and returns the part of a unit of work that
+        creates it, or changes the one that is there to the new pin.
+        """
+        ...

@@ -1,0 +1,222 @@
+"""Devices: the statements over their table, and what a transaction may do to one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.sql.expression import Executable
+
+from fleetroot.errors import NotFound
+from fleetroot.ids import canonical
+from fleetroot.registry import outbox
+from fleetroot.registry.model import Device
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.schema import devices
+
+
+def _row(
+    namespace_id: str,
+    device_key: str,
+    device_id: str,
+    uuid: str,
+    generation: str,
+    enabled: bool,
+    policy_id: str | None,
+    etag: str,
+    version: int,
+    created_at: datetime,
+    updated_at: datetime,
+) -> Device:
+    return Device(
+        namespace_id,
+        device_key,
+        device_id,
+        UUID(uuid),
+        UUID(generation),
+        enabled,
+        policy_id,
+        etag,
+        version,
+        created_at,
+        updated_at,
+    )
+
+
+def _insert_if_absent(dialect: str) -> Executable:
+    insert = postgresql_insert if dialect == "postgresql" else sqlite_insert
+    made = insert(devices).values({c.name: bindparam(c.name) for c in devices.columns})
+    return made.on_conflict_do_nothing()
+
+
+_is_device: Final = (devices.c.namespace_id == bindparam("namespace")) & (
+    devices.c.device_key == bindparam("key")
+)
+_GET: Final = Query(select(devices).where(_is_device), _row)
+_LIST: Final = Query(
+    select(devices)
+    .where(
+        (devices.c.namespace_id == bindparam("namespace"))
+        & (devices.c.device_key > bindparam("after"))
+    )
+    .order_by(devices.c.device_key)
+    .limit(bindparam("limit")),
+    _row,
+)
+_COUNT: Final = Query(select(func.count()).select_from(devices), int)
+_INSERT_IF_ABSENT: Final = Command(_insert_if_absent)
+_SET_POLICY: Final = Command(
+    update(devices)
+    .where(_is_device)
+    .values(
+        policy_id=bindparam("policy"),
+        etag=bindparam("new_etag"),
+        version=devices.c.version + 1,
+        updated_at=bindparam("now"),
+    )
+)
+_SET_ENABLED: Final = Command(
+    update(devices)
+    .where(_is_device)
+    .values(
+        enabled=bindparam("is_enabled"),
+        etag=bindparam("new_etag"),
+        version=devices.c.version + 1,
+        updated_at=bindparam("now"),
+    )
+)
+_ROTATE: Final = Command(
+    update(devices)
+    .where(_is_device)
+    .values(
+        generation=bindparam("new_generation"),
+        etag=bindparam("new_etag"),
+        version=devices.c.version + 1,
+        updated_at=bindparam("now"),
+    )
+)
+
+
+def find(tx: Transaction, namespace_id: str, device_id: str) -> Device | None:
+    """The device of that id, in any spelling."""
+    return tx.first(_GET, namespace=namespace_id, key=canonical(device_id))
+
+
+def get(tx: Transaction, namespace_id: str, device_id: str) -> Device:
+    """Like `find`.
+
+    Raises:
+        NotFound: there is no such device.
+    """
+    device = find(tx, namespace_id, device_id)
+    if device is None:
+        raise NotFound(f"Device {device_id} is not registered")
+    return device
+
+
+def page(tx: Transaction, namespace_id: str, *, after: str, limit: int) -> list[Device]:
+    """Up to `limit` devices whose key sorts behind `after` (empty: from the first)."""
+    return tx.all(_LIST, namespace=namespace_id, after=after, limit=limit)
+
+
+def count(tx: Transaction) -> int:
+    """How many devices there are."""
+    return tx.first(_COUNT) or 0
+
+
+def draft(namespace_id: str, device_id: str, policy_id: str | None, now: datetime) -> Device:
+    """A device that is not registered yet, with the generation its first certificate will carry."""
+    return Device(
+        namespace_id=namespace_id,
+        device_key=canonical(device_id),
+        device_id=device_id,
+        uuid=uuid4(),
+        generation=uuid4(),
+        enabled=True,
+        policy_id=policy_id,
+        etag=new_etag(),
+        version=1,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def register(tx: Transaction, device: Device) -> bool:
+    """Inserts `device`; False if a device of that id is already there, which is left as it is."""
+    changed = tx.run(
+        _INSERT_IF_ABSENT,
+        namespace_id=device.namespace_id,
+        device_key=device.device_key,
+        device_id=device.device_id,
+        uuid=str(device.uuid),
+        generation=str(device.generation),
+        enabled=device.enabled,
+        policy_id=device.policy_id,
+        etag=device.etag,
+        version=device.version,
+        created_at=device.created_at,
+        updated_at=device.updated_at,
+    )
+    return changed == 1
+
+
+def set_policy(tx: Transaction, device: Device, policy_id: str | None, now: datetime) -> None:
+    """Puts the device under a policy, or under none."""
+    tx.run(
+        _SET_POLICY,
+        namespace=device.namespace_id,
+        key=device.device_key,
+        policy=policy_id,
+        new_etag=new_etag(),
+        now=now,
+    )
+
+
+def set_enabled(tx: Transaction, device: Device, enabled: bool, now: datetime) -> None:
+    """Enables or disables the device; disabling is told through the outbox."""
+    tx.run(
+        _SET_ENABLED,
+        namespace=device.namespace_id,
+        key=device.device_key,
+        is_enabled=enabled,
+        new_etag=new_etag(),
+        now=now,
+    )
+    if not enabled:
+        outbox.append(
+            tx,
+            outbox.Kind.DEVICE_DISABLED,
+            namespace_id=device.namespace_id,
+            subject=device.device_key,
+            now=now,
+        )
+
+
+def rotate_generation(tx: Transaction, device: Device, now: datetime) -> None:
+    """Gives the device a new generation: what was issued under the old one no longer counts. Told
+    through the outbox.
+    """
+    tx.run(
+        _ROTATE,
+        namespace=device.namespace_id,
+        key=device.device_key,
+        new_generation=str(uuid4()),
+        new_etag=new_etag(),
+        now=now,
+    )
+    outbox.append(
+        tx,
+        outbox.Kind.DEVICE_REVOKED,
+        namespace_id=device.namespace_id,
+        subject=device.device_key,
+        now=now,
+    )
+
+
+def new_etag() -> str:
+    """An opaque value that no earlier version of a resource had."""
+    return uuid4().hex[:16]

@@ -1,0 +1,215 @@
+"""The inventory: every operational certificate ever issued, found by its SHA-256.
+
+A certificate that is not in here was not issued by us, whoever signed it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, insert, select, true, update
+
+from fleetroot.pki import IssuedCertificate
+from fleetroot.registry.model import Certificate, Device, Origin
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.schema import certificates, devices
+
+
+class RevocationReason(StrEnum):
+    """RFC 5280 §5.3.1 reasons that are used here, by their names there."""
+
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+    UNSPECIFIED = "unspecified"
+
+
+def _row(
+    id_: int,
+    sha256: bytes,
+    namespace_id: str,
+    authority_id: str,
+    policy_id: str,
+    device_key: str,
+    device_id: str,
+    generation: str,
+    serial: str,
+    certificate: bytes,
+    origin: str,
+    not_before: datetime,
+    not_after: datetime,
+    issued_at: datetime,
+    revoked_at: datetime | None,
+    revocation_reason: str | None,
+) -> Certificate:
+    return Certificate(
+        id_,
+        sha256,
+        namespace_id,
+        authority_id,
+        policy_id,
+        device_key,
+        device_id,
+        UUID(generation),
+        serial,
+        certificate,
+        Origin(origin),
+        not_before,
+        not_after,
+        issued_at,
+        revoked_at,
+        revocation_reason,
+    )
+
+
+_inserted: Final = [
+    c for c in certificates.columns if c.name not in ("id", "revoked_at", "revocation_reason")
+]
+# One statement decides and inserts: nothing can come between the check and the row.
+_RECORD: Final = Command(
+    insert(certificates).from_select(
+        [c.name for c in _inserted],
+        select(*(bindparam(c.name, type_=c.type).label(c.name) for c in _inserted))
+        .select_from(devices)
+        .where(
+            (devices.c.namespace_id == bindparam("namespace_id"))
+            & (devices.c.device_key == bindparam("device_key"))
+            & (devices.c.generation == bindparam("generation"))
+            & (devices.c.enabled == true())
+        ),
+    )
+)
+_BY_SHA256: Final = Query(
+    select(certificates).where(certificates.c.sha256 == bindparam("sha256")), _row
+)
+_BY_PREFIX: Final = Query(
+    select(certificates)
+    .where(
+        (certificates.c.sha256 >= bindparam("low")) & (certificates.c.sha256 <= bindparam("high"))
+    )
+    .order_by(certificates.c.sha256)
+    .limit(2),
+    _row,
+)
+_BY_SERIAL: Final = Query(
+    select(certificates).where(certificates.c.serial == bindparam("serial")).limit(2),
+    _row,
+)
+_OF_DEVICE: Final = Query(
+    select(certificates)
+    .where(
+        (certificates.c.namespace_id == bindparam("namespace"))
+        & (certificates.c.device_key == bindparam("key"))
+        & (certificates.c.id < bindparam("before"))
+    )
+    .order_by(certificates.c.id.desc())
+    .limit(bindparam("limit")),
+    _row,
+)
+_LATEST: Final = Query(
+    select(certificates)
+    .where(
+        (certificates.c.namespace_id == bindparam("namespace"))
+        & (certificates.c.id < bindparam("before"))
+    )
+    .order_by(certificates.c.id.desc())
+    .limit(bindparam("limit")),
+    _row,
+)
+_COUNT: Final = Query(select(func.count()).select_from(certificates), int)
+_REVOKE_OF_DEVICE: Final = Command(
+    update(certificates)
+    .where(
+        (certificates.c.namespace_id == bindparam("namespace"))
+        & (certificates.c.device_key == bindparam("key"))
+        & (certificates.c.revoked_at.is_(None))
+    )
+    .values(revoked_at=bindparam("now"), revocation_reason=bindparam("reason"))
+)
+_NEWEST: Final = 2**62  # above every id
+
+
+def record(
+    tx: Transaction,
+    device: Device,
+    issued: IssuedCertificate,
+    *,
+    authority_id: str,
+    policy_id: str,
+    origin: Origin,
+    now: datetime,
+) -> bool:
+    """Inserts a certificate, if the device's generation is still the one in `device` and the device
+    is enabled; otherwise inserts nothing and returns False.
+    """
+    changed = tx.run(
+        _RECORD,
+        sha256=issued.sha256,
+        namespace_id=device.namespace_id,
+        authority_id=authority_id,
+        policy_id=policy_id,
+        device_key=device.device_key,
+        device_id=device.device_id,
+        generation=str(device.generation),
+        serial=format(issued.serial, "x"),
+        certificate=issued.der,
+        origin=origin.value,
+        not_before=issued.not_before,
+        not_after=issued.not_after,
+        issued_at=now,
+    )
+    return changed == 1
+
+
+def find(tx: Transaction, sha256: bytes) -> Certificate | None:
+    """The certificate of that SHA-256 fingerprint."""
+    return tx.first(_BY_SHA256, sha256=sha256)
+
+
+def find_by_name(tx: Transaction, name: str) -> list[Certificate]:
+    """Up to two certificates that `name` may mean: a serial number in hexadecimal, or the SHA-256
+    fingerprint or the first eight or more digits of it. Colons and case do not matter.
+    """
+    digits = name.replace(":", "").lower()
+    try:
+        int(digits, 16)
+    except ValueError:
+        return []
+    found = tx.all(_BY_SERIAL, serial=digits.lstrip("0"))
+    if found or not 8 <= len(digits) <= 64:
+        return found
+    low = bytes.fromhex(digits.ljust(64, "0"))
+    high = bytes.fromhex(digits.ljust(64, "f"))
+    return tx.all(_BY_PREFIX, low=low, high=high)
+
+
+def page(
+    tx: Transaction,
+    namespace_id: str,
+    *,
+    device_key: str | None = None,
+    before: int | None = None,
+    limit: int,
+) -> list[Certificate]:
+    """Up to `limit` certificates, newest first, with ids below `before`; of one device, or all."""
+    below = _NEWEST if before is None else before
+    if device_key is None:
+        return tx.all(_LATEST, namespace=namespace_id, before=below, limit=limit)
+    return tx.all(_OF_DEVICE, namespace=namespace_id, key=device_key, before=below, limit=limit)
+
+
+def count(tx: Transaction) -> int:
+    """How many certificates were ever issued."""
+    return tx.first(_COUNT) or 0
+
+
+def revoke_all_of(tx: Transaction, device: Device, reason: RevocationReason, now: datetime) -> int:
+    """Marks every certificate of the device revoked and returns how many were not before."""
+    return tx.run(
+        _REVOKE_OF_DEVICE,
+        namespace=device.namespace_id,
+        key=device.device_key,
+        now=now,
+        reason=reason.value,
+    )

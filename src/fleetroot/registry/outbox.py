@@ -1,0 +1,148 @@
+"""The outbox: what happened that live connections must answer to.
+
+Whoever changes what a device may do writes a row here in the same transaction, and hints on the
+bus after the commit. A node reads the outbox at every hint and at least once a second, so a lost
+hint costs a second and never a hole. A node that cannot read it for its lease time can no longer
+know who was revoked, and says so to its listeners, which drop their sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import structlog
+from sqlalchemy import bindparam, delete, func, select
+
+from fleetroot.bus import OUTBOX, Bus
+from fleetroot.clock import Clock
+from fleetroot.errors import Unavailable
+from fleetroot.storage import Command, Query, Store, Transaction
+from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.schema import outbox
+
+_log = structlog.get_logger("fleetroot.outbox")
+_BATCH: Final = 1000
+_KEEP: Final = timedelta(hours=1)
+
+
+class Kind(StrEnum):
+    """What a row tells."""
+
+    DEVICE_REVOKED = "device.revoked"
+    DEVICE_DISABLED = "device.disabled"
+    IDENTITY_CHANGED = "identity.changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A row of the outbox; `subject` is a device key for every kind there is now."""
+
+    seq: int
+    at: datetime
+    kind: Kind
+    namespace_id: str
+    subject: str
+
+
+_APPEND: Final = Command(insert_into(outbox, leave_out=["seq"]))
+_AFTER: Final = Query(
+    select(outbox.c.seq, outbox.c.at, outbox.c.kind, outbox.c.namespace_id, outbox.c.subject)
+    .where(outbox.c.seq > bindparam("seq"))
+    .order_by(outbox.c.seq)
+    .limit(_BATCH),
+    lambda seq, at, kind, namespace, subject: Notice(seq, at, Kind(kind), namespace, subject),
+)
+_LAST: Final = Query(select(func.coalesce(func.max(outbox.c.seq), 0)), int)
+_PRUNE: Final = Command(delete(outbox).where(outbox.c.at < bindparam("before")))
+
+
+def append(tx: Transaction, kind: Kind, *, namespace_id: str, subject: str, now: datetime) -> None:
+    """Adds a row; the caller hints `bus.OUTBOX` after its commit."""
+    tx.run(_APPEND, at=now, kind=kind.value, namespace_id=namespace_id, subject=subject)
+
+
+class OutboxReader:
+    """Reads the outbox for one node and tells its listeners."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        *,
+        lease: timedelta = timedelta(seconds=10),
+        interval: timedelta = timedelta(seconds=1),
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._lease = lease.total_seconds()
+        self._interval = interval.total_seconds()
+        self._listeners: list[Callable[[Notice], Awaitable[None]]] = []
+        self._lease_lost: list[Callable[[], None]] = []
+        self._hinted = asyncio.Event()
+        self._seq = 0
+
+    def listen(
+        self,
+        notice: Callable[[Notice], Awaitable[None]],
+        lease_lost: Callable[[], None] | None = None,
+    ) -> None:
+        """Calls `notice` for every row from now on, in order, and `lease_lost` when this node has
+        not been able to read for its lease time.
+        """
+        self._listeners.append(notice)
+        if lease_lost is not None:
+            self._lease_lost.append(lease_lost)
+
+    async def start(self) -> None:
+        """Marks where this node begins: live connections made after this read the truth itself."""
+        self._seq = await self._store.read(lambda tx: tx.first(_LAST) or 0)
+
+    async def run(self) -> None:
+        """Reads until cancelled."""
+        unsubscribe = self._bus.subscribe(OUTBOX, self._hinted.set)
+        last_read = self._clock.monotonic()
+        lost = False
+        try:
+            while True:
+                try:
+                    await self.drain()
+                except Unavailable as error:
+                    if not lost and self._clock.monotonic() - last_read > self._lease:
+                        lost = True
+                        _log.error("lease lost, dropping sessions", error=error.reason)
+                        for tell in self._lease_lost:
+                            tell()
+                else:
+                    last_read = self._clock.monotonic()
+                    lost = False
+                try:
+                    await asyncio.wait_for(self._hinted.wait(), self._interval)
+                except TimeoutError:
+                    continue
+                self._hinted.clear()
+        finally:
+            unsubscribe()
+
+    async def drain(self) -> None:
+        """Reads every row that is new and tells the listeners.
+
+        Raises:
+            Unavailable: the database cannot answer now.
+        """
+        while notices := await self._store.read(lambda tx: tx.all(_AFTER, seq=self._seq)):
+            for notice in notices:
+                self._seq = notice.seq
+                for tell in self._listeners:
+                    await tell(notice)
+
+    async def prune(self) -> None:
+        """Removes rows that every node has long read."""
+        before = self._clock.now() - _KEEP
+        await self._store.write(lambda tx: tx.run(_PRUNE, before=before))

@@ -1,0 +1,287 @@
+"""The room's face: what an operator asks of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from sqlalchemy import bindparam, select
+
+from fleetroot.bus import OUTBOX, Bus
+from fleetroot.clock import Clock
+from fleetroot.custody import KeyCustody
+from fleetroot.errors import InvalidArgument, NotFound
+from fleetroot.ids import canonical, check_name
+from fleetroot.pki import KeyType
+from fleetroot.registry import authorities, devices, inventory, policies
+from fleetroot.registry.inventory import RevocationReason
+from fleetroot.registry.model import (
+    Authority,
+    AuthorityKind,
+    Certificate,
+    Device,
+    Namespace,
+    Policy,
+)
+from fleetroot.storage import Command, Query, Store, Transaction
+from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.schema import namespaces
+
+MAX_PAGE: Final = 1000
+
+_INSERT_NAMESPACE: Final = Command(insert_into(namespaces))
+_NAMESPACE: Final = Query(
+    select(namespaces).where(namespaces.c.name_key == bindparam("key")),
+    lambda id_, name, _key, subscription, group, created: Namespace(
+        id_, name, subscription, group, created
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """What revoking a device did."""
+
+    device: Device
+    certificates: int  # how many were not revoked before
+
+
+class Registry:
+    """Namespaces, authorities, policies, devices and their certificates."""
+
+    def __init__(self, store: Store, custody: KeyCustody, bus: Bus, clock: Clock) -> None:
+        self._store = store
+        self._custody = custody
+        self._bus = bus
+        self._clock = clock
+
+    # --- namespaces, authorities, policies
+
+    async def create_namespace(
+        self, name: str, *, subscription_id: str, resource_group: str, pki_url: str
+    ) -> Namespace:
+        """Creates a namespace and its root CA. `pki_url` is embedded in every certificate below it
+        for ever.
+
+        Raises:
+            InvalidArgument: the name is not one.
+        """
+        check_name(name, "namespace")
+        now = self._clock.now()
+        namespace = Namespace(str(uuid4()), name, subscription_id, resource_group, now)
+        root = authorities.make_root(
+            self._custody,
+            namespace_id=namespace.id,
+            name=f"Fleetroot {name}",
+            key_type=KeyType.EC_P384,
+            pki_url=pki_url,
+            now=now,
+        )
+
+        def unit(tx: Transaction) -> None:
+            tx.run(
+                _INSERT_NAMESPACE,
+                id=namespace.id,
+                name=namespace.name,
+                name_key=canonical(namespace.name),
+                subscription_id=subscription_id,
+                resource_group=resource_group,
+                created_at=now,
+            )
+            authorities.insert(tx, root, now)
+
+        await self._store.write(unit)
+        return namespace
+
+    async def namespace(self, name: str) -> Namespace:
+        """The namespace of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        namespace = await self._store.read(lambda tx: tx.first(_NAMESPACE, key=canonical(name)))
+        if namespace is None:
+            raise NotFound(f"there is no namespace {name}")
+        return namespace
+
+    async def create_policy(
+        self,
+        namespace: Namespace,
+        name: str,
+        *,
+        leaf_validity: timedelta = policies.DEFAULT_LEAF_VALIDITY,
+        leaf_key_types: Collection[KeyType] = policies.DEFAULT_LEAF_KEY_TYPES,
+        authority_key_type: KeyType = KeyType.EC_P384,
+    ) -> Policy:
+        """Creates a policy and the issuing CA that signs for it, under the namespace's root.
+
+        Raises:
+            InvalidArgument: the name, the validity or the key types cannot be.
+        """
+        check_name(name, "policy")
+        if leaf_validity < timedelta(minutes=1) or leaf_validity > authorities.ISSUING_VALIDITY:
+            raise InvalidArgument("the validity of leaf certificates is out of range")
+        if not leaf_key_types:
+            raise InvalidArgument("a policy must allow a key type")
+        now = self._clock.now()
+        root = await self._root(namespace)
+        issuing = authorities.make_issuing(
+            self._custody,
+            root=root,
+            name=f"Fleetroot {namespace.name} {name}",
+            key_type=authority_key_type,
+            now=now,
+        )
+        policy = Policy(
+            id=str(uuid4()),
+            namespace_id=namespace.id,
+            name=name,
+            authority_id=issuing.id,
+            leaf_validity=leaf_validity,
+            leaf_key_types=frozenset(leaf_key_types),
+            etag=devices.new_etag(),
+            created_at=now,
+            updated_at=now,
+        )
+
+        def unit(tx: Transaction) -> None:
+            authorities.insert(tx, issuing, now)
+            policies.insert(tx, policy)
+
+        await self._store.write(unit)
+        return policy
+
+    async def _root(self, namespace: Namespace) -> Authority:
+        for authority in await self.authorities(namespace):
+            if authority.kind is AuthorityKind.ROOT and authority.revoked_at is None:
+                return authority
+        raise NotFound(f"the namespace {namespace.name} has no root CA")
+
+    async def authorities(self, namespace: Namespace) -> list[Authority]:
+        """Every CA of the namespace, oldest first."""
+        return await self._store.read(lambda tx: authorities.of_namespace(tx, namespace.id))
+
+    async def authority(self, authority_id: str) -> Authority:
+        """The CA of that id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._store.read(lambda tx: authorities.get(tx, authority_id))
+
+    async def policies(self, namespace: Namespace) -> list[Policy]:
+        """Every policy of the namespace, by name."""
+        return await self._store.read(lambda tx: policies.of_namespace(tx, namespace.id))
+
+    async def policy(self, namespace: Namespace, name: str) -> Policy:
+        """The policy of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._store.read(lambda tx: policies.by_name(tx, namespace.id, name))
+
+    # --- devices
+
+    async def devices(
+        self, namespace: Namespace, *, after: str = "", limit: int = 100
+    ) -> list[Device]:
+        """Up to `limit` devices behind the device id `after`, in the order of their ids."""
+        key = canonical(after)
+        return await self._store.read(
+            lambda tx: devices.page(tx, namespace.id, after=key, limit=min(limit, MAX_PAGE))
+        )
+
+    async def device(self, namespace: Namespace, device_id: str) -> Device:
+        """The device of that id, in any spelling.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._store.read(lambda tx: devices.get(tx, namespace.id, device_id))
+
+    async def set_enabled(self, namespace: Namespace, device_id: str, enabled: bool) -> Device:
+        """Enables a device; or disables it: its connections are refused and its live one ends,
+        while its certificates stay as they are.
+
+        Raises:
+            NotFound: there is none.
+        """
+        now = self._clock.now()
+
+        def unit(tx: Transaction) -> Device:
+            device = devices.get(tx, namespace.id, device_id)
+            if device.enabled != enabled:
+                devices.set_enabled(tx, device, enabled, now)
+            return devices.get(tx, namespace.id, device_id)
+
+        device = await self._store.write(unit)
+        self._bus.hint(OUTBOX)
+        return device
+
+    async def revoke(
+        self, namespace: Namespace, device_id: str, *, disable: bool = False
+    ) -> Revocation:
+        """Revokes every certificate ever issued to a device and rotates its generation, in one
+        transaction; its live connection ends. It may provision again unless `disable`.
+
+        Raises:
+            NotFound: there is none.
+        """
+        now = self._clock.now()
+
+        def unit(tx: Transaction) -> Revocation:
+            device = devices.get(tx, namespace.id, device_id)
+            revoked = inventory.revoke_all_of(tx, device, RevocationReason.UNSPECIFIED, now)
+            devices.rotate_generation(tx, device, now)
+            if disable and device.enabled:
+                devices.set_enabled(tx, device, False, now)
+            return Revocation(devices.get(tx, namespace.id, device_id), revoked)
+
+        revocation = await self._store.write(unit)
+        self._bus.hint(OUTBOX)
+        return revocation
+
+    # --- certificates
+
+    async def certificates(
+        self,
+        namespace: Namespace,
+        *,
+        device_id: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[Certificate]:
+        """Up to `limit` certificates, newest first, with inventory ids below `before`; of one
+        device, or all.
+        """
+        key = None if device_id is None else canonical(device_id)
+        return await self._store.read(
+            lambda tx: inventory.page(
+                tx, namespace.id, device_key=key, before=before, limit=min(limit, MAX_PAGE)
+            )
+        )
+
+    async def certificate(self, namespace: Namespace, name: str) -> Certificate:
+        """The certificate that `name` means: a serial number in hexadecimal, a SHA-256 fingerprint,
+        or the first eight or more digits of it.
+
+        Raises:
+            NotFound: none, or more than one.
+        """
+        found = [
+            certificate
+            for certificate in await self._store.read(lambda tx: inventory.find_by_name(tx, name))
+            if certificate.namespace_id == namespace.id
+        ]
+        if len(found) != 1:
+            what = "more than one certificate" if found else "no certificate"
+            raise NotFound(f"{what} of that serial number or fingerprint")
+        return found[0]
+
+    async def totals(self) -> tuple[int, int]:
+        """How many devices are registered, and how many certificates were ever issued."""
+        return await self._store.read(lambda tx: (devices.count(tx), inventory.count(tx)))

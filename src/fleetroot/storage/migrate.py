@@ -1,0 +1,60 @@
+"""Brings a database to the schema of this program.
+
+Alembic owns the versions; this module only tells it where the database is. A database that is
+newer than the program is refused, because an older program would not know what it destroys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine
+
+from fleetroot.errors import Unavailable
+
+
+def sqlite_engine(path: Path) -> Engine:
+    """An engine for migrations and inspection; the serving path uses `SqliteStore`."""
+    return create_engine(f"sqlite:///{path}")
+
+
+def configuration() -> Config:
+    """Alembic's configuration, with no file of its own."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Migrates up to `revision`.
+
+    Raises:
+        Unavailable: the database was written by a newer program.
+    """
+    _run(engine, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Migrates down to `revision`; `base` removes every table."""
+    _run(engine, lambda config: command.downgrade(config, revision))
+
+
+def current(engine: Engine) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _run(engine: Engine, step: Callable[[Config], None]) -> None:
+    config = configuration()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if (at := current(engine)) is not None and at not in known:
+        raise Unavailable(f"the database is at schema {at}, which this program does not know")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        step(config)

@@ -1,0 +1,335 @@
+"""The tables, one schema for SQLite and PostgreSQL.
+
+What changes here changes by a migration in `migrations/versions`; a test compares the two.
+
+Columns ending in `_key` hold the canonical form of an id (`fleetroot.ids`), the column beside them
+the spelling that was stored. Columns starting with `sealed_` hold blobs of `custody.sealing` and
+nothing else. `etag` columns are opaque and change with every write.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+from fleetroot.storage.types import Sequence64, UtcTime
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# What this installation decided once: the public PKI URL, the sealed check of the master key, …
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+# --- registry -------------------------------------------------------------------------------
+
+namespaces = Table(
+    "namespaces",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False, unique=True),
+    Column("subscription_id", Text, nullable=False),
+    Column("resource_group", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+authorities = Table(
+    "authorities",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("kind", Text, nullable=False),  # registry.authorities.AuthorityKind
+    Column("issuer_id", Text, ForeignKey("authorities.id"), nullable=True),
+    Column("certificate", LargeBinary, nullable=False),  # DER
+    Column("sha256", LargeBinary, nullable=False, unique=True),
+    Column("sealed_key", LargeBinary, nullable=True),  # null: the key is not kept here
+    Column("key_type", Text, nullable=False),
+    Column("pki_url", Text, nullable=False),
+    Column("crl_shards", Integer, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("not_after", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime, nullable=True),
+    Index("ix_authorities_namespace_id", "namespace_id"),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    Column("authority_id", Text, ForeignKey("authorities.id"), nullable=False),
+    Column("leaf_validity_seconds", BigInteger, nullable=False),
+    Column("leaf_key_types", Text, nullable=False),  # space-separated pki.KeyType
+    Column("etag", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("uq_policies_namespace_id_name_key", "namespace_id", "name_key", unique=True),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("device_id", Text, nullable=False),
+    Column("uuid", Text, nullable=False),
+    Column("generation", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("policy_id", Text, ForeignKey("policies.id"), nullable=True),
+    Column("etag", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+# The inventory: every operational certificate ever issued. No foreign key to `devices`: a row
+# outlives its device, because its serial must appear on CRLs until it expires.
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("id", Sequence64, primary_key=True, autoincrement=True),
+    Column("sha256", LargeBinary, nullable=False, unique=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("authority_id", Text, ForeignKey("authorities.id"), nullable=False),
+    Column("policy_id", Text, ForeignKey("policies.id"), nullable=False),
+    Column("device_key", Text, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("generation", Text, nullable=False),
+    Column("serial", Text, nullable=False),  # lower-case hexadecimal
+    Column("certificate", LargeBinary, nullable=False),  # DER
+    Column("origin", Text, nullable=False),  # registry.inventory.Origin
+    Column("not_before", UtcTime, nullable=False),
+    Column("not_after", UtcTime, nullable=False),
+    Column("issued_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime, nullable=True),
+    Column("revocation_reason", Text, nullable=True),
+    Index("ix_certificates_device", "namespace_id", "device_key", "id"),
+    Index("uq_certificates_serial_authority_id", "serial", "authority_id", unique=True),
+    sqlite_autoincrement=True,
+)
+
+# What happened that a node must act on even when the bus lost its hint.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", Sequence64, primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", Text, nullable=False),  # registry.outbox.Kind
+    Column("namespace_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # what the kind is about, e.g. a device key
+    sqlite_autoincrement=True,
+)
+
+# --- shared access --------------------------------------------------------------------------
+
+shared_access_policies = Table(
+    "shared_access_policies",
+    metadata,
+    Column("owner_id", Text, primary_key=True),  # a hub or a provisioning service
+    Column("name", Text, primary_key=True),
+    Column("rights", Text, nullable=False),  # space-separated names
+    Column("sealed_primary", LargeBinary, nullable=False),
+    Column("sealed_secondary", LargeBinary, nullable=False),
+)
+
+# --- provisioning ---------------------------------------------------------------------------
+
+provisioning_services = Table(
+    "provisioning_services",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False, unique=True),
+    Column("id_scope", Text, nullable=False, unique=True),
+    Column("host_name", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+enrollments = Table(
+    "enrollments",
+    metadata,
+    Column("service_id", Text, ForeignKey("provisioning_services.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),  # provisioning.enrollments.EnrollmentKind
+    Column("enrollment_key", Text, primary_key=True),
+    Column("enrollment_id", Text, nullable=False),
+    Column("device_id", Text, nullable=True),
+    Column("attestation", Text, nullable=False),
+    Column("sealed_primary", LargeBinary, nullable=True),
+    Column("sealed_secondary", LargeBinary, nullable=True),
+    Column("policy_id", Text, ForeignKey("policies.id"), nullable=True),
+    Column("enabled", Boolean, nullable=False),
+    Column("hub_id", Text, ForeignKey("hubs.id"), nullable=True),  # null: any linked hub
+    Column("update_hub_assignment", Boolean, nullable=False),
+    Column("migrate_device_data", Boolean, nullable=False),
+    Column("initial_twin", Text, nullable=True),  # JSON
+    Column("etag", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("service_id", Text, ForeignKey("provisioning_services.id"), primary_key=True),
+    Column("registration_key", Text, primary_key=True),
+    Column("registration_id", Text, nullable=False),
+    Column("enrollment_kind", Text, nullable=False),
+    Column("enrollment_id", Text, nullable=False),
+    Column("operation_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("substatus", Text, nullable=True),
+    Column("hub_id", Text, ForeignKey("hubs.id"), nullable=True),
+    Column("device_id", Text, nullable=True),
+    Column("certificate_sha256", LargeBinary, nullable=True),  # issued by the last operation
+    Column("etag", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+# --- hub ------------------------------------------------------------------------------------
+
+hubs = Table(
+    "hubs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False, unique=True),
+    Column("host_name", Text, nullable=False, unique=True),  # canonical: lower case
+    Column("created_at", UtcTime, nullable=False),
+)
+
+linked_hubs = Table(
+    "linked_hubs",
+    metadata,
+    Column("service_id", Text, ForeignKey("provisioning_services.id"), primary_key=True),
+    Column("hub_id", Text, ForeignKey("hubs.id"), primary_key=True),
+)
+
+# The issuing CAs that a hub trusts: what `synchronize` pushed to it.
+hub_authorities = Table(
+    "hub_authorities",
+    metadata,
+    Column("hub_id", Text, ForeignKey("hubs.id"), primary_key=True),
+    Column("authority_id", Text, ForeignKey("authorities.id"), primary_key=True),
+    Column("synchronized_at", UtcTime, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("hub_id", Text, ForeignKey("hubs.id"), primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("device_id", Text, nullable=False),
+    Column("generation_id", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("pin", Text, nullable=False),  # hub.identities.Pin
+    Column("policy_id", Text, ForeignKey("policies.id"), nullable=True),
+    Column("sealed_primary", LargeBinary, nullable=True),
+    Column("sealed_secondary", LargeBinary, nullable=True),
+    Column("session_epoch", BigInteger, nullable=False),
+    Column("connected", Boolean, nullable=False),
+    Column("connection_changed_at", UtcTime, nullable=True),
+    Column("etag", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+# What a device with CleanSession 0 subscribed to; survives disconnects and restarts.
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("hub_id", Text, primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),  # hub.model.Channel
+    Column("qos", Integer, nullable=False),
+    ForeignKeyConstraint(
+        ["hub_id", "device_key"],
+        ["identities.hub_id", "identities.device_key"],
+        ondelete="CASCADE",
+    ),
+)
+
+twins = Table(
+    "twins",
+    metadata,
+    Column("hub_id", Text, primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("tags", Text, nullable=False),  # JSON object
+    Column("desired", Text, nullable=False),  # JSON object
+    Column("reported", Text, nullable=False),  # JSON object
+    Column("desired_version", BigInteger, nullable=False),
+    Column("reported_version", BigInteger, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(
+        ["hub_id", "device_key"],
+        ["identities.hub_id", "identities.device_key"],
+        ondelete="CASCADE",
+    ),
+)
+
+# A device's one certificate request over the hub, until its answer was delivered or it expired.
+credential_requests = Table(
+    "credential_requests",
+    metadata,
+    Column("hub_id", Text, primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("correlation_id", Text, nullable=False),
+    Column("state", Text, nullable=False),  # hub.requests.RequestState
+    # The final answer: a certificate, or an error.
+    Column("certificate_sha256", LargeBinary, nullable=True),
+    Column("error_code", Integer, nullable=True),
+    Column("error_message", Text, nullable=True),
+    Column("error_info", Text, nullable=True),  # JSON object
+    Column("expires_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(
+        ["hub_id", "device_key"],
+        ["identities.hub_id", "identities.device_key"],
+        ondelete="CASCADE",
+    ),
+)
+
+# The embedded event log: telemetry, in the order of commits.
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Sequence64, primary_key=True, autoincrement=True),
+    Column("hub_id", Text, nullable=False),
+    Column("device_key", Text, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("enqueued_at", UtcTime, nullable=False),
+    Column("properties", Text, nullable=False),  # JSON: application properties
+    Column("system_properties", Text, nullable=False),  # JSON
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_events_hub_id_seq", "hub_id", "seq"),
+    Index("ix_events_enqueued_at", "enqueued_at"),
+    sqlite_autoincrement=True,
+)
