@@ -1,0 +1,110 @@
+"""X.509: keys, certificate signing requests, profiles, signing and path validation.
+
+This room owns every rule about what a key, a request, a certificate or a chain must be. It decides
+nothing about devices or tenants, keeps nothing, reads no clock and touches no file: keys, settings
+and the time are passed in. It may import `cryptography` and the standard library, and nothing else
+of Fleetroot. Errors that peers cause are typed refusals with a `reason` and a safe `message`.
+"""
+
+from fleetroot.pki.certificate import (
+    common_name_of,
+    generation_of,
+    new_serial,
+    sha256_fingerprint,
+    to_der,
+    to_pem,
+)
+from fleetroot.pki.chain import (
+    MAX_CERTIFICATES,
+    MAX_CHAIN_BYTES,
+    Anchors,
+    ChainRefused,
+    VerifiedChain,
+    load_chain,
+    verify_chain,
+)
+from fleetroot.pki.csr import (
+    CertificateRequest,
+    CsrRefusal,
+    CsrRefused,
+    decode_csr,
+    decode_csr_pem_or_base64,
+    max_csr_characters,
+    parse_csr,
+)
+from fleetroot.pki.issuer import BACKDATE, IssuerExpired
+from fleetroot.pki.keys import (
+    KeyRefusal,
+    KeyRefused,
+    KeyType,
+    PrivateKey,
+    PublicKey,
+    certified_key,
+    generate_key,
+    is_strongly_signed,
+    key_type_of,
+    private_key_from_der,
+    private_key_to_der,
+    signature_hash,
+)
+from fleetroot.pki.profile import (
+    IssuedCertificate,
+    IssuingProfile,
+    OperationalProfile,
+    RootProfile,
+)
+from fleetroot.pki.rules import ChainRefusal
+from fleetroot.pki.server_profile import (
+    ServerCaProfile,
+    ServerProfile,
+    server_ca_permits,
+    server_names,
+)
+from fleetroot.pki.urls import PkiUrls
+
+__all__ = [
+    "BACKDATE",
+    "MAX_CERTIFICATES",
+    "MAX_CHAIN_BYTES",
+    "Anchors",
+    "CertificateRequest",
+    "ChainRefusal",
+    "ChainRefused",
+    "CsrRefusal",
+    "CsrRefused",
+    "IssuedCertificate",
+    "IssuerExpired",
+    "IssuingProfile",
+    "KeyRefusal",
+    "KeyRefused",
+    "KeyType",
+    "OperationalProfile",
+    "PkiUrls",
+    "PrivateKey",
+    "PublicKey",
+    "RootProfile",
+    "ServerCaProfile",
+    "ServerProfile",
+    "VerifiedChain",
+    "certified_key",
+    "common_name_of",
+    "decode_csr",
+    "decode_csr_pem_or_base64",
+    "generate_key",
+    "generation_of",
+    "is_strongly_signed",
+    "key_type_of",
+    "load_chain",
+    "max_csr_characters",
+    "new_serial",
+    "parse_csr",
+    "private_key_from_der",
+    "private_key_to_der",
+    "server_ca_permits",
+    "server_names",
+    "sha256_fingerprint",
+    "signature_hash",
+    "to_der",
+    "to_pem",
+    "verify_chain",
+]

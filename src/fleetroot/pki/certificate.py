@@ -1,0 +1,83 @@
+"""Reading certificates: their names, fingerprints and the generation embedded in them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtensionOID, NameOID
+
+URN_UUID: Final = "urn:uuid:"
+SERIAL_BITS: Final = 159
+
+_SHA256: Final = hashes.SHA256()
+
+
+def new_serial() -> int:
+    """A random serial number: positive and at most 20 octets (RFC 5280 §4.1.2.2).
+
+    159 bits, because the 160th is the sign; zero is not positive, so it is left out.
+    """
+    return secrets.randbelow((1 << SERIAL_BITS) - 1) + 1
+
+
+def to_pem(chain: Iterable[x509.Certificate]) -> str:
+    """The certificates as PEM text, in the order given, each ending in a line break."""
+    return "".join(
+        certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+        for certificate in chain
+    )
+
+
+def to_der(certificate: x509.Certificate) -> bytes:
+    """The certificate as DER."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def sha256_fingerprint(certificate: x509.Certificate) -> bytes:
+    """SHA-256 over the certificate's DER: 32 bytes."""
+    return certificate.fingerprint(_SHA256)
+
+
+def common_name_of(certificate: x509.Certificate) -> str | None:
+    """The subject's common name, exactly as spelt; None unless there is exactly one."""
+    try:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return None
+    if len(names) != 1 or not isinstance(names[0].value, str):
+        return None
+    return names[0].value
+
+
+def generation_of(certificate: x509.Certificate) -> UUID | None:
+    """The device generation embedded in the certificate: the one `urn:uuid:` among its SANs.
+
+    None where there is none, more than one, or a spelling that we would not have written.
+    """
+    try:
+        extension = certificate.extensions.get_extension_for_oid(
+            ExtensionOID.SUBJECT_ALTERNATIVE_NAME
+        )
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError):
+        return None
+    names = extension.value
+    if not isinstance(names, x509.SubjectAlternativeName):
+        return None
+    urns = [
+        uri
+        for uri in names.get_values_for_type(x509.UniformResourceIdentifier)
+        if uri.startswith(URN_UUID)
+    ]
+    if len(urns) != 1:
+        return None
+    try:
+        generation = UUID(urns[0].removeprefix(URN_UUID))
+    except ValueError:
+        return None
+    return generation if urns[0] == f"{URN_UUID}{generation}" else None

@@ -1,0 +1,182 @@
+"""Certificate signing requests, as a device sends them.
+
+A request proves that its sender holds the private key, and carries two things we read: the public
+key and the common name. Everything else in it is a wish; the policy's profile decides.
+
+Sources: RFC 2986 (PKCS#10), RFC 7468 §7 (its PEM), RFC 4648 §4 (base64).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from fleetroot.pki.keys import (
+    ML_DSA_TYPES,
+    KeyRefused,
+    KeyType,
+    PublicKey,
+    certified_key,
+    is_strongly_signed,
+)
+
+MAX_CSR_CHARACTERS: Final = 8_192
+MAX_CSR_CHARACTERS_ML_DSA: Final = 16_384
+
+# RFC 7468 §7: the label is CERTIFICATE REQUEST; parsers may also accept the older NEW form.
+_PEM: Final = re.compile(
+    r"\s*-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----[ \t]*\r?\n"
+    r"(?P<body>[A-Za-z0-9+/=\r\n]*?)\r?\n"
+    r"-----END (?P=label)-----\s*",
+    re.ASCII,
+)
+
+
+class CsrRefusal(StrEnum):
+    """Why a certificate signing request is refused."""
+
+    TOO_LONG = "too_long"
+    NOT_BASE64 = "not_base64"
+    NOT_PKCS10 = "not_pkcs10"
+    BAD_SIGNATURE = "bad_signature"
+    WRONG_COMMON_NAME = "wrong_common_name"
+    KEY_NOT_ALLOWED = "key_not_allowed"
+
+
+class CsrRefused(Exception):  # a refusal, as everywhere here
+    """A certificate signing request is refused.
+
+    Attributes:
+        reason: which rule it breaks.
+        message: the same in words that may be shown to the peer.
+    """
+
+    def __init__(self, reason: CsrRefusal, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A request that has passed every check; made by `parse_csr` only."""
+
+    der: bytes
+    public_key: PublicKey
+    key_type: KeyType
+    common_name: str
+
+
+def max_csr_characters(allowed: Collection[KeyType]) -> int:
+    """How long a request may be, in characters of base64, where these keys are allowed."""
+    if ML_DSA_TYPES.isdisjoint(allowed):
+        return MAX_CSR_CHARACTERS
+    return MAX_CSR_CHARACTERS_ML_DSA
+
+
+def decode_csr(text: str, *, max_characters: int) -> bytes:
+    """The DER in `text`: base64 without PEM armour, line breaks or any other white space.
+
+    Raises:
+        CsrRefused: TOO_LONG or NOT_BASE64.
+    """
+    _check_length(text, max_characters)
+    return _decode_base64(text)
+
+
+def decode_csr_pem_or_base64(text: str, *, max_characters: int) -> bytes:
+    """The DER in `text`: PEM with armour, or base64 as in `decode_csr`.
+
+    For api-version 2021-11-01-preview, whose clients send either. The bound counts the armour.
+
+    Raises:
+        CsrRefused: TOO_LONG or NOT_BASE64.
+    """
+    _check_length(text, max_characters)
+    if (pem := _PEM.fullmatch(text)) is None:
+        return _decode_base64(text)
+    return _decode_base64("".join(pem["body"].split()))
+
+
+def parse_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> CertificateRequest:
+    """Checks a PKCS#10 request, cheap checks first and its signature last.
+
+    Args:
+        der: the request, and nothing after it.
+        common_name: the one common name it must have, compared exactly.
+        allowed: the kinds of keys that the policy accepts.
+
+    Raises:
+        CsrRefused: NOT_PKCS10, WRONG_COMMON_NAME, KEY_NOT_ALLOWED or BAD_SIGNATURE.
+    """
+    try:
+        request = x509.load_der_x509_csr(der)
+        names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise CsrRefused(
+            CsrRefusal.NOT_PKCS10, "the certificate signing request is not PKCS#10 in DER"
+        ) from error
+    if len(names) != 1 or names[0].value != common_name:
+        raise CsrRefused(
+            CsrRefusal.WRONG_COMMON_NAME,
+            "the subject of the certificate signing request must have exactly one common name, "
+            "equal to the registration id",
+        )
+    try:
+        public_key, key_type = certified_key(request)
+    except KeyRefused as error:
+        raise CsrRefused(CsrRefusal.KEY_NOT_ALLOWED, error.message) from error
+    if key_type not in allowed:
+        raise CsrRefused(
+            CsrRefusal.KEY_NOT_ALLOWED,
+            f"a key of type {key_type} is not allowed, use {', '.join(sorted(allowed))}",
+        )
+    if not is_strongly_signed(request):
+        raise CsrRefused(
+            CsrRefusal.BAD_SIGNATURE,
+            "the certificate signing request must be signed with SHA-256 or stronger",
+        )
+    if not _signature_verifies(request):
+        raise CsrRefused(
+            CsrRefusal.BAD_SIGNATURE,
+            "the signature of the certificate signing request does not verify",
+        )
+    return CertificateRequest(der, public_key, key_type, common_name)
+
+
+def _check_length(text: str, max_characters: int) -> None:
+    if len(text) > max_characters:
+        raise CsrRefused(
+            CsrRefusal.TOO_LONG,
+            f"the certificate signing request is longer than {max_characters} characters",
+        )
+
+
+def _decode_base64(text: str) -> bytes:
+    """Base64 in its one canonical spelling, so that two texts are never one request."""
+    try:
+        der = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error, or a character beyond ASCII
+        der = b""
+    if not der or base64.b64encode(der).decode() != text:
+        raise CsrRefused(
+            CsrRefusal.NOT_BASE64,
+            "the certificate signing request is not base64 without line breaks",
+        )
+    return der
+
+
+def _signature_verifies(request: x509.CertificateSigningRequest) -> bool:
+    try:
+        return request.is_signature_valid
+    except (UnsupportedAlgorithm, ValueError):
+        return False
