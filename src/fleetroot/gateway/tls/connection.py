@@ -1,0 +1,394 @@
+"""One TLS connection: the handshake, then records in both directions.
+
+Theory of operation. The TCP transport (`raw`) calls us with ciphertext in a buffer that all
+connections of the listener share. We push it through OpenSSL, which sits between two memory BIOs,
+and call the application with plaintext before we return, so nothing waits between the two layers:
+
+- Incoming bytes are decrypted and delivered at once. An application that pauses reading pauses
+  the TCP transport, and so the peer.
+- Outgoing bytes are encrypted at once and wait in the TCP transport's buffer only. Its
+  `pause_writing` and `resume_writing` go through to the application.
+
+A connection is in one of three states, and moves only forward:
+
+    HANDSHAKE ──handshake done──▶ OPEN ──close, abort, error, peer gone──▶ CLOSING
+
+HANDSHAKE is where a stranger is served, so everything in it is bounded (`TlsLimits`). On the way
+to CLOSING the application hears `connection_lost` once and the OpenSSL object is let go. The TCP
+connection may linger there for a moment: bytes that the peer had already sent would otherwise
+make the kernel reset the connection and throw away the last that we said, an alert or a `413`.
+
+There is no task per connection, and one timer at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from enum import Enum, auto
+from typing import cast
+
+from OpenSSL import SSL
+
+from fleetroot.gateway.tls.handshake import PIECE_SIZE, Handshake, HandshakeError, words_of
+from fleetroot.gateway.tls.limits import Address, Refusal, RefusalReason
+from fleetroot.gateway.tls.owner import Owner
+from fleetroot.gateway.tls.peer import TlsInfo, read_tls_info
+from fleetroot.gateway.tls.proxy_protocol import ProxyHeader
+from fleetroot.gateway.tls.transport import TlsTransport
+
+_NOTHING = memoryview(b"")
+# The most plaintext in a record (RFC 8446 §5.1); the peer chooses.
+_RECORD_SIZE = 16 * 1024
+# Room for a record of ours with its header, nonce and tag, or for a flight of the handshake.
+_CIPHERTEXT_SIZE = 2 * PIECE_SIZE
+
+
+class _State(Enum):
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()
+
+
+class TlsConnection(asyncio.BufferedProtocol):
+    """Joins a TCP transport to an application protocol through TLS, server side."""
+
+    __slots__ = (
+        "_answered",
+        "_context",
+        "_error",
+        "_handshake",
+        "_lost",
+        "_owner",
+        "_peer_closed",
+        "_proxy_header",
+        "_reading_paused",
+        "_ssl",
+        "_state",
+        "_tcp_eof",
+        "_timer",
+        "_tls",
+        "_unsent",
+        "application",
+        "peer",
+        "raw",
+    )
+
+    raw: asyncio.Transport
+    application: asyncio.Protocol
+
+    def __init__(self, owner: Owner) -> None:
+        self.peer: Address | None = None
+        self._owner = owner
+        self._state = _State.HANDSHAKE
+        self._handshake: Handshake | None = None
+        self._context: SSL.Context | None = None
+        self._ssl: SSL.Connection | None = None
+        self._tls: TlsInfo | None = None
+        self._proxy_header: ProxyHeader | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
+        self._reading_paused = False
+        self._answered = False  # the first flight was here and has been answered
+        self._peer_closed = False  # the peer's close_notify has come
+        self._tcp_eof = False
+        self._lost = True  # the application has no connection, not yet or no longer
+        self._unsent = 0
+
+    # The TCP transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        owner = self._owner
+        self.raw = cast("asyncio.Transport", transport)
+        name = transport.get_extra_info("peername")
+        self.peer = (name[0], name[1]) if isinstance(name, tuple) else None
+        reason = owner.admit(self)
+        if reason is None and not owner.expects_proxy_header:
+            reason = owner.admit_source(self)
+        if reason is not None:
+            self._refuse(reason)
+            return
+        limits = owner.limits
+        self.raw.set_write_buffer_limits(limits.write_buffer)
+        self._handshake = Handshake(
+            limits, self._new_ssl, self._take_proxy_header if owner.expects_proxy_header else None
+        )
+        self._timer = owner.loop.call_later(limits.first_flight, self._on_first_flight_timer)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # Shared, which is safe because the loops fill it and call `buffer_updated` in one go.
+        return self._owner.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self._owner.read_buffer[:nbytes]
+        if self._state is _State.OPEN:
+            self._receive(data)
+        elif self._handshake is not None:
+            self._receive_handshake(self._handshake, data)
+
+    def eof_received(self) -> bool:
+        self._tcp_eof = True
+        if self._state is not _State.OPEN:
+            return False
+        if self._peer_closed:
+            return True  # half-closed; the application goes on writing
+        self._fail(ConnectionResetError("the peer closed the connection without close_notify"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._handshake is not None:
+            self._refuse(RefusalReason.PEER_CLOSED)
+        self._state = _State.CLOSING
+        self._stop_timer()
+        self._owner.gone(self)
+        self._lose(self._error or exc)
+
+    def pause_writing(self) -> None:
+        if self._state is _State.OPEN:
+            self.application.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._state is _State.OPEN:
+            self.application.resume_writing()
+
+    # The handshake
+
+    def _receive_handshake(self, handshake: Handshake, data: memoryview) -> None:
+        try:
+            rest = handshake.receive(data)
+        except HandshakeError as refused:
+            if handshake.ssl is not None and refused.reason is RefusalReason.TLS_ERROR:
+                self._flush(handshake.ssl)  # the alert
+            self._refuse(refused.reason, refused.detail)
+            return
+        ssl = handshake.ssl
+        if ssl is None:
+            return
+        self._answered = self._flush(ssl) or self._answered
+        if handshake.done and self._state is _State.HANDSHAKE:
+            self._open(ssl)
+            self._receive(rest)
+
+    def _new_ssl(self) -> SSL.Connection:
+        ssl = SSL.Connection(self._owner.context)
+        ssl.set_accept_state()
+        return ssl
+
+    def _take_proxy_header(self, header: ProxyHeader) -> None:
+        if header.source is not None:
+            self._proxy_header = header
+            self.peer = header.source
+        reason = self._owner.admit_source(self)
+        if reason is not None:
+            raise HandshakeError(reason)
+
+    def _open(self, ssl: SSL.Connection) -> None:
+        self._handshake = None
+        self._stop_timer()
+        self._tls = read_tls_info(ssl)
+        self._context = ssl.get_context()
+        self._ssl = ssl
+        self._state = _State.OPEN
+        self._owner.handshake_done(self)
+        self.application = self._owner.protocol_factory()
+        self._lost = False
+        self.application.connection_made(TlsTransport(self))
+
+    def _on_first_flight_timer(self) -> None:
+        if not self._answered:
+            self._refuse(RefusalReason.FIRST_FLIGHT_TIMEOUT)
+            return
+        limits = self._owner.limits
+        self._timer = self._owner.loop.call_later(
+            limits.handshake - limits.first_flight, self._refuse, RefusalReason.HANDSHAKE_TIMEOUT
+        )
+
+    def _refuse(self, reason: RefusalReason, detail: str = "") -> None:
+        self._handshake = None
+        self._state = _State.CLOSING
+        self._stop_timer()
+        self._owner.refused(self, Refusal(reason, self.peer, detail))
+        if reason is RefusalReason.TLS_ERROR:
+            self._linger()
+        else:
+            self.raw.abort()
+
+    # Records
+
+    def _receive(self, data: memoryview) -> None:
+        """Delivers what `data` and anything that waits in OpenSSL decrypt to."""
+        ssl = self._ssl
+        if ssl is None or self._peer_closed:
+            return
+        if self._reading_paused:
+            if data:
+                ssl.bio_write(data)  # came together with the handshake's end
+            return
+        plain: list[bytes] = []
+        failure: SSL.Error | None = None
+        try:
+            for start in range(0, len(data) or 1, PIECE_SIZE):
+                if data:
+                    ssl.bio_write(data[start : start + PIECE_SIZE])
+                self._decrypt(ssl, plain)
+        except SSL.Error as error:
+            failure = error
+        # An alert, or the answer to a KeyUpdate, which a peer that does not read can ask for.
+        if self._flush(ssl) and self._is_over_cap():
+            self._fail(ConnectionAbortedError("the peer does not read"))
+        if plain and self._state is _State.OPEN:
+            self.application.data_received(plain[0] if len(plain) == 1 else b"".join(plain))
+        if self._state is not _State.OPEN:
+            return
+        if failure is not None:
+            self._fail(ConnectionResetError(f"TLS: {words_of(failure)}"))
+        elif self._peer_closed and not self.application.eof_received():
+            self.close()
+
+    def _receive_waiting(self) -> None:
+        try:
+            self._receive(_NOTHING)
+        except BaseException:
+            self.abort()  # as asyncio does when a protocol's method fails
+            raise
+
+    def _decrypt(self, ssl: SSL.Connection, plain: list[bytes]) -> None:
+        try:
+            while True:
+                plain.append(ssl.recv(_RECORD_SIZE))
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self._peer_closed = True
+
+    def _flush(self, ssl: SSL.Connection) -> bool:
+        """Sends what OpenSSL has to say; whether there was anything."""
+        said = False
+        try:
+            while not self.raw.is_closing():
+                self.raw.write(ssl.bio_read(_CIPHERTEXT_SIZE))
+                said = True
+        except SSL.WantReadError:
+            pass
+        return said
+
+    def _is_over_cap(self) -> bool:
+        return self.raw.get_write_buffer_size() > self._owner.limits.write_buffer_cap
+
+    # The application's side, through `TlsTransport`
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        ssl = self._ssl
+        if ssl is None or self._state is not _State.OPEN or not data:
+            return
+        if self._is_over_cap():
+            self._fail(ConnectionAbortedError("too much is waiting to be sent"))
+            return
+        try:
+            # A record at a time, shorter where the peer asked for that (RFC 6066 §4,
+            # max_fragment_length).
+            sent = ssl.send(data if len(data) <= PIECE_SIZE else memoryview(data)[:PIECE_SIZE])
+            records = [ssl.bio_read(_CIPHERTEXT_SIZE)]
+            while sent < len(data):
+                sent += ssl.send(memoryview(data)[sent : sent + PIECE_SIZE])
+                records.append(ssl.bio_read(_CIPHERTEXT_SIZE))
+        except SSL.Error as error:
+            self._fail(ConnectionResetError(f"TLS: {words_of(error)}"))
+            return
+        self.raw.write(records[0] if len(records) == 1 else b"".join(records))
+
+    def is_reading(self) -> bool:
+        return self._state is _State.OPEN and not self._reading_paused
+
+    def pause_reading(self) -> None:
+        if self.is_reading():
+            self._reading_paused = True
+            self.raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused and self._state is _State.OPEN:
+            self._reading_paused = False
+            self.raw.resume_reading()
+            self._owner.loop.call_soon(self._receive_waiting)
+
+    def extra_info(self, name: str, default: object = None) -> object:
+        if name == "tls":
+            return self._tls
+        if name == "sslcontext":
+            return self._context
+        if self._proxy_header is not None:
+            if name == "peername":
+                return self._proxy_header.source
+            if name == "sockname":
+                return self._proxy_header.destination
+            if name == "socket":
+                return default
+        return self.raw.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._state is _State.CLOSING
+
+    def close(self) -> None:
+        """Ends an open connection in order, or one whose handshake is not done at once."""
+        if self._handshake is not None:
+            self._refuse(RefusalReason.STOPPING)
+        ssl = self._ssl
+        if ssl is None or self._state is not _State.OPEN:
+            return
+        with contextlib.suppress(SSL.Error):
+            ssl.shutdown()  # close_notify
+        self._flush(ssl)
+        self._state = _State.CLOSING
+        self._ssl = None
+        self._linger()
+        self._owner.loop.call_soon(self._lose, None)
+
+    def abort(self) -> None:
+        self._state = _State.CLOSING
+        self._ssl = None
+        self.raw.abort()
+
+    # The end
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self.abort()
+
+    def _lose(self, error: Exception | None) -> None:
+        self._ssl = None
+        if not self._lost:
+            self._lost = True
+            application = self.application
+            del self.application  # it holds our transport; no cycle is left for the collector
+            application.connection_lost(error)
+
+    def _linger(self) -> None:
+        """Sends the rest and FIN, then drops what comes in until the peer closes too."""
+        raw = self.raw
+        if raw.is_closing():
+            return
+        if self._tcp_eof:
+            raw.close()
+        else:
+            try:
+                raw.write_eof()
+            except OSError:  # asyncio: the peer has reset the connection
+                raw.abort()
+                return
+            if self._reading_paused:
+                raw.resume_reading()
+        self._unsent = raw.get_write_buffer_size()
+        self._timer = self._owner.loop.call_later(self._owner.limits.linger, self._on_linger)
+
+    def _on_linger(self) -> None:
+        unsent = self.raw.get_write_buffer_size()
+        if unsent and unsent < self._unsent:
+            self._unsent = unsent
+            self._timer = self._owner.loop.call_later(self._owner.limits.linger, self._on_linger)
+        else:
+            self.raw.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

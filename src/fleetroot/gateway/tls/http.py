@@ -1,0 +1,271 @@
+"""HTTP/1.1 for an ASGI application, on our TLS listener and on a plain port.
+
+uvicorn's own protocol class does the work, inside our transport. It is uvicorn's internal API:
+its version is pinned, and tests/gateway/test_uvicorn_contract.py holds what we count on. uvicorn's
+server class, signal handling and logging set-up are not used.
+
+The client's certificates travel in the ASGI scope's TLS extension
+(https://asgi.readthedocs.io/en/latest/specs/tls.html), and as they are in `TLS_INFO`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any, cast
+
+from cryptography import x509
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from fleetroot.gateway.tls.context import CIPHER_SUITES
+from fleetroot.gateway.tls.listener import TlsListener, bind
+from fleetroot.gateway.tls.peer import TlsInfo
+
+# In `scope["extensions"]`: the `TlsInfo` of the connection, for code of ours that wants DER.
+TLS_INFO = "fleetroot.tls"
+
+_TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """The limits of one HTTP server. Bodies are for the application to bound.
+
+    Attributes:
+        head_bytes: most bytes of a request's line and headers; more is answered with 431.
+        head_timeout: seconds for them to arrive, from the connection's or the request's start.
+        keep_alive: whole seconds that a connection may wait for its next request.
+        concurrency: connections, or running requests, at which a further request gets 503.
+        plain_connections: most connections on plain ports; TLS ports have `TlsLimits`.
+    """
+
+    head_bytes: int = 32 * 1024
+    head_timeout: float = 10.0
+    keep_alive: int = 30
+    concurrency: int = 50_000
+    plain_connections: int = 4096
+
+
+class HttpServer:
+    """Serves one ASGI application on any number of ports, and stops in order."""
+
+    def __init__(self, app: ASGIApp, limits: HttpLimits | None = None) -> None:
+        self.limits = limits or HttpLimits()
+        self.state = ServerState()
+        self.config = Config(
+            cast("Any", app),  # uvicorn writes the same protocol with types of its own
+            loop="none",
+            http="httptools",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,  # uvicorn's server class would keep it current; `_tick` does here
+            limit_concurrency=self.limits.concurrency,
+            timeout_keep_alive=self.limits.keep_alive,
+        )
+        self.config.load()
+        self.plain_connections = 0
+        self.all_lost = asyncio.Event()
+        self.all_lost.set()
+        self._listeners: list[TlsListener] = []
+        self._plain: list[asyncio.Server] = []
+        self._clock: asyncio.TimerHandle | None = None
+
+    def protocol_factory(self) -> asyncio.Protocol:
+        """The protocol of one connection, for `TlsListener`."""
+        return HttpProtocol(self)
+
+    async def serve_tls(self, listener: TlsListener) -> None:
+        """Starts a listener that was made with our `protocol_factory`, and owns it from then on.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        await listener.start()
+        self._listeners.append(listener)
+        self._tick()
+
+    async def serve_plain(self, host: str, port: int, *, reuse_port: bool = False) -> int:
+        """Opens a port without TLS; gives its number, which matters when `port` is 0.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        bound = await bind(host, port, reuse_port=reuse_port)
+        server = await asyncio.get_running_loop().create_server(self.protocol_factory, sock=bound)
+        self._plain.append(server)
+        self._tick()
+        port_in_use: int = bound.getsockname()[1]
+        return port_in_use
+
+    async def stop(self, grace: float) -> None:
+        """Closes the ports, lets running requests finish within `grace` seconds, then cuts them.
+
+        A connection that waits for its next request is closed at once, and any other after the
+        response that it is getting.
+        """
+        for listener in self._listeners:
+            listener.stop_accepting()
+        for server in self._plain:
+            server.close()
+        for protocol in list(self.state.connections):
+            protocol.shutdown()
+        try:
+            async with asyncio.timeout(grace):
+                while self.state.tasks:
+                    await asyncio.wait(self.state.tasks)
+                await self.all_lost.wait()
+        except TimeoutError:
+            await self._cut()
+        for listener in self._listeners:
+            await listener.stop(listener.limits.linger)
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    async def _cut(self) -> None:
+        for protocol in list(self.state.connections):
+            transport = protocol.transport
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+        # An application that waits for its client now hears that it is gone; the rest is cancelled.
+        await self.all_lost.wait()
+        tasks = list(self.state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+    def _tick(self) -> None:
+        """Keeps the Date header (RFC 9110 §6.6.1) current while a port is open."""
+        if self._clock is not None:
+            self._clock.cancel()
+        self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self._clock = asyncio.get_running_loop().call_later(1.0, self._tick)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with TLS facts in the scope and bounds on a request's head.
+
+    httptools puts no bound on headers, and uvicorn none on how long they take.
+    """
+
+    def __init__(self, server: HttpServer) -> None:
+        super().__init__(server.config, server.state, app_state={})
+        self._server = server
+        self._extensions: dict[str, Any] | None = None
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        server = self._server
+        server.all_lost.clear()
+        info = transport.get_extra_info("tls")
+        if info is not None:
+            self._extensions = {"tls": tls_extension(info), TLS_INFO: info}
+        else:
+            server.plain_connections += 1
+            if server.plain_connections > server.limits.plain_connections:
+                transport.abort()
+                return
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        server = self._server
+        self._stop_head_timer()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+        if self._extensions is None:
+            server.plain_connections -= 1
+        if not server.state.connections:
+            server.all_lost.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._in_head or not self._head_bytes or self.transport.is_closing():
+            return
+        if self._head_bytes > self._server.limits.head_bytes:
+            if not self._is_responding():
+                self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
+        elif self._head_timer is None:
+            self._start_head_timer()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = self._head_bytes or 1
+        if self._extensions is not None:
+            self.scope["extensions"] = dict(self._extensions)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def _is_responding(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _start_head_timer(self) -> None:
+        timeout = self._server.limits.head_timeout
+        self._head_timer = self.loop.call_later(timeout, self._on_head_timer)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_head_timer(self) -> None:
+        if self._is_responding():
+            self._start_head_timer()  # a pipelined request may wait for its turn
+        else:
+            self.transport.close()
+
+
+def tls_extension(info: TlsInfo) -> dict[str, Any]:
+    """The ASGI TLS extension of a connection.
+
+    `client_cert_error` is always set where there is a client certificate: the handshake proved
+    possession of its key only, and an application that goes by the extension alone must not
+    take it for more.
+    """
+    return {
+        "server_cert": None,
+        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(each) for each in info.peer_chain],
+        "client_cert_name": _subject(info.peer_chain),
+        "client_cert_error": "not verified" if info.peer_chain else None,
+        "tls_version": _TLS_VERSIONS.get(info.version),
+        "cipher_suite": CIPHER_SUITES.get(info.cipher),
+    }
+
+
+def _subject(chain: Sequence[bytes]) -> str | None:
+    """The leaf's subject (RFC 4514), or None where it cannot be read."""
+    if not chain:
+        return None
+    try:
+        return x509.load_der_x509_certificate(chain[0]).subject.rfc4514_string()
+    except ValueError:
+        return None

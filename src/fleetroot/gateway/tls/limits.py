@@ -1,0 +1,79 @@
+"""How much a TLS peer may ask of a listener, and why one was turned away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+IpNetwork = IPv4Network | IPv6Network
+# Host and port.
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsLimits:
+    """The limits of one listener.
+
+    Attributes:
+        first_flight: seconds from accept until the whole ClientHello is here.
+        handshake: seconds from accept until the handshake is done.
+        handshake_bytes: most bytes taken from a peer before the handshake is done. OpenSSL works
+            on certificates before we can refuse them: a hundred of them cost 100 ms of CPU.
+        handshake_steps: most reads that complete a TLS record before the handshake is done, each
+            of which runs OpenSSL once. A handshake takes 2 to 8.
+        handshakes: most unfinished handshakes on the listener.
+        handshakes_per_source: most unfinished handshakes of one source: an IPv4 address, or the
+            /64 of an IPv6 address.
+        uncapped_sources: networks to which `handshakes_per_source` does not apply.
+        connections: most connections on the listener, finished handshake or not.
+        write_buffer: bytes waiting to be sent above which the application is told to pause.
+        write_buffer_cap: bytes already waiting to be sent at which a further write aborts the
+            connection: its application does not pause, or its peer makes us answer unread.
+        linger: seconds without progress after which a closing connection is cut.
+    """
+
+    first_flight: float = 5.0
+    handshake: float = 15.0
+    handshake_bytes: int = 32 * 1024
+    handshake_steps: int = 32
+    handshakes: int = 2048
+    handshakes_per_source: int = 64
+    uncapped_sources: tuple[IpNetwork, ...] = ()
+    connections: int = 100_000
+    write_buffer: int = 64 * 1024
+    write_buffer_cap: int = 1024 * 1024
+    linger: float = 1.0
+
+
+class RefusalReason(StrEnum):
+    """Why a connection ended before its handshake was done."""
+
+    FIRST_FLIGHT_TIMEOUT = "first-flight-timeout"
+    HANDSHAKE_TIMEOUT = "handshake-timeout"
+    TOO_MANY_CONNECTIONS = "too-many-connections"
+    TOO_MANY_HANDSHAKES = "too-many-handshakes"
+    TOO_MANY_FROM_SOURCE = "too-many-from-source"
+    TOO_LARGE = "too-large"
+    TOO_MANY_STEPS = "too-many-steps"
+    NOT_TLS = "not-tls"
+    TLS_ERROR = "tls-error"
+    PROXY_HEADER = "proxy-header"
+    UNTRUSTED_PROXY = "untrusted-proxy"
+    PEER_CLOSED = "peer-closed"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A connection that ended before its handshake was done.
+
+    Attributes:
+        reason: a stable word for logs and metrics.
+        peer: where it came from, as far as that was known by then.
+        detail: more for the operator, such as OpenSSL's words; empty when there is no more.
+    """
+
+    reason: RefusalReason
+    peer: Address | None
+    detail: str = ""
