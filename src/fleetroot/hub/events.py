@@ -44,6 +44,20 @@ _AFTER_OF_DEVICE: Final = Query(
     .limit(bindparam("limit")),
     Event,
 )
+_NEWEST: Final = Query(
+    select(*_columns)
+    .where(events.c.hub_id == bindparam("hub"))
+    .order_by(events.c.seq.desc())
+    .limit(bindparam("limit")),
+    Event,
+)
+_NEWEST_OF_DEVICE: Final = Query(
+    select(*_columns)
+    .where((events.c.hub_id == bindparam("hub")) & (events.c.device_key == bindparam("key")))
+    .order_by(events.c.seq.desc())
+    .limit(bindparam("limit")),
+    Event,
+)
 _LAST: Final = Query(
     select(func.coalesce(func.max(events.c.seq), 0)).where(events.c.hub_id == bindparam("hub")), int
 )
@@ -91,6 +105,17 @@ def after(
     if device_id is None:
         return tx.all(_AFTER, hub=hub_id, after=seq, limit=limit)
     return tx.all(_AFTER_OF_DEVICE, hub=hub_id, after=seq, key=canonical(device_id), limit=limit)
+
+
+def newest(
+    tx: Transaction, hub_id: str, *, device_id: str | None = None, limit: int
+) -> list[Event]:
+    """The newest events, at most `limit`, oldest first; of one device or of all."""
+    if device_id is None:
+        found = tx.all(_NEWEST, hub=hub_id, limit=limit)
+    else:
+        found = tx.all(_NEWEST_OF_DEVICE, hub=hub_id, key=canonical(device_id), limit=limit)
+    return found[::-1]
 
 
 def last_seq(tx: Transaction, hub_id: str) -> int:

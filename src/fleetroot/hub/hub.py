@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
-from fleetroot.bus import Bus
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, NotFound, Unauthorized
@@ -47,12 +46,10 @@ class Hubs:
         issuance: Issuance,
         sealer: Sealer,
         outbox: OutboxReader,
-        bus: Bus,
         clock: Clock,
     ) -> None:
         self._store = store
         self._sealer = sealer
-        self._bus = bus
         self._clock = clock
         self._authentication = Authentication(sealer)
         self._appended = asyncio.Event()
@@ -247,6 +244,17 @@ class Hubs:
                 await asyncio.wait_for(appended.wait(), left)
             except TimeoutError:
                 continue
+
+    async def newest_events(
+        self, hub: Hub, *, device_id: str | None = None, limit: int
+    ) -> tuple[int, list[Event]]:
+        """The newest events, at most `limit`, oldest first, and the number to go on from."""
+
+        def read(tx: Transaction) -> tuple[int, list[Event]]:
+            found = events.newest(tx, hub.id, device_id=device_id, limit=min(limit, MAX_PAGE))
+            return events.last_seq(tx, hub.id), found
+
+        return await self._store.read(read)
 
     async def remove_old_events(self, *, older_than: timedelta, keep: int) -> None:
         """Removes events whose time is over, or beyond the newest `keep`."""

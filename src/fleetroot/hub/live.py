@@ -107,6 +107,10 @@ class LiveTable:
         for of_device in tuple(self._sessions.values()):
             yield from tuple(of_device.values())
 
+    def of(self, namespace_id: str, device_key: str) -> list[LiveSession]:
+        """The device's sessions, one for each hub that it is connected to."""
+        return list(self._sessions.get((namespace_id, device_key), {}).values())
+
     def enter(self, session: LiveSession) -> None:
         """Adds a session; one that the device had on the hub is replaced and ended."""
         principal = session.principal
@@ -130,9 +134,7 @@ class LiveTable:
 
     async def heard(self, notice: Notice) -> None:
         """Holds the device's sessions against the database, ends those that lost their ground."""
-        for session in tuple(
-            self._sessions.get((notice.namespace_id, notice.subject), {}).values()
-        ):
+        for session in self.of(notice.namespace_id, notice.subject):
             try:
                 why = await self._store.read(partial(_lost_ground, session))
             except Unavailable:

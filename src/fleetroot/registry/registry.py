@@ -282,6 +282,14 @@ class Registry:
             raise NotFound(f"{what} of that serial number or fingerprint")
         return found[0]
 
+    async def ping(self) -> None:
+        """Asks the database for something.
+
+        Raises:
+            Unavailable: it cannot answer now.
+        """
+        await self._store.read(lambda tx: tx.first(_NAMESPACE, key=""))
+
     async def totals(self) -> tuple[int, int]:
         """How many devices are registered, and how many certificates were ever issued."""
         return await self._store.read(lambda tx: (devices.count(tx), inventory.count(tx)))

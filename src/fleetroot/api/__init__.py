@@ -1,0 +1,9 @@
+"""The HTTP wires: what operators, provisioning clients and certificate users ask over HTTP.
+
+Like every wire it parses, calls one method of a room, and encodes the answer; domain errors become
+answers in `errors`, once. It may import the rooms, and the bodies that `gateway` shares with it.
+
+- `applications`: which routes answer on which port.
+- `operator`: devices, certificates, events and status, for the CLI and the console.
+- `enrollments`: the provisioning service API.
+"""

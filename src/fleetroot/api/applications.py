@@ -1,0 +1,80 @@
+"""The ASGI applications of the ports: which routes answer where."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from fleetroot.api import enrollments, errors, operator
+from fleetroot.api.access import AdminToken, OperatorOrLoopback
+from fleetroot.api.services import Services, services_of
+from fleetroot.errors import NotFound
+from fleetroot.gateway.refusals import Refusals
+
+_MAX_BODY_BYTES = 1024 * 1024
+
+
+def https_application(
+    services: Services, admin_token: AdminToken, refusals: Refusals, metrics: CollectorRegistry
+) -> FastAPI:
+    """The HTTPS port: health, metrics, the operator API and the provisioning service API."""
+    app = _application(services, refusals)
+    app.state.admin_token = admin_token
+    app.include_router(operator.router)
+    app.include_router(enrollments.router)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Answers 200 when the server is ready, and 503 when its database is not."""
+        await services.registry.ping()
+        return {"status": "ready"}
+
+    @app.get("/metrics")
+    async def metrics_(_: OperatorOrLoopback) -> Response:
+        """Metrics in Prometheus's text format; without a token from this machine only."""
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def console_application(services: Services, admin_token: AdminToken, refusals: Refusals) -> FastAPI:
+    """The console port: the operator API, for clients that must not be asked for a certificate."""
+    app = _application(services, refusals)
+    app.state.admin_token = admin_token
+    app.include_router(operator.router)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """As on the HTTPS port."""
+        await services.registry.ping()
+        return {"status": "ready"}
+
+    return app
+
+
+def http_application(services: Services, refusals: Refusals) -> FastAPI:
+    """The plain port: CA certificates, which are public and carry their own protection."""
+    app = _application(services, refusals)
+
+    @app.get("/pki/{authority_id}/ca.cer")
+    async def ca_certificate(request: Request, authority_id: str) -> Response:
+        """A CA certificate, DER (RFC 5280 §4.2.2.1)."""
+        authority = await services_of(request).registry.authority(authority_id)
+        if authority.namespace_id != services.namespace.id:
+            raise NotFound("no such certificate authority")
+        return Response(
+            authority.certificate,
+            media_type="application/pkix-cert",
+            headers={"cache-control": "public, max-age=86400"},
+        )
+
+    return app
+
+
+def _application(services: Services, refusals: Refusals) -> FastAPI:
+    app = FastAPI(title="Fleetroot", version=services.version, docs_url=None, redoc_url=None)
+    app.state.services = services
+    errors.install(app, refusals, services.clock)
+    app.add_middleware(errors.BodyLimit, limit=_MAX_BODY_BYTES)
+    return app

@@ -1,0 +1,239 @@
+"""The provisioning service API: enrollments and enrollment groups.
+
+Shared access signatures of the provisioning service's policies open it, and the operator's token.
+Several services in one server are told apart by the resource of the signature; the operator speaks
+to the first.
+
+Source: Azure DPS service REST API, 2021-10-01 and its previews.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleetroot import sas
+from fleetroot.api.access import bears_admin_token, shared_access_token
+from fleetroot.api.services import services_of
+from fleetroot.clock import iso8601
+from fleetroot.errors import InvalidArgument
+from fleetroot.provisioning.administration import EnrollmentWithKeys
+from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, Service
+from fleetroot.registry.shared_access import Right
+
+router = APIRouter()
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+
+class SymmetricKeyBody(_Wire):
+    """Keys are base64; an empty one means: generate, or keep."""
+
+    primary_key: str | None = Field(default=None, alias="primaryKey")
+    secondary_key: str | None = Field(default=None, alias="secondaryKey")
+
+
+class AttestationBody(_Wire):
+    """How the devices prove who they are."""
+
+    type: Literal["symmetricKey"]
+    symmetric_key: SymmetricKeyBody = Field(default_factory=SymmetricKeyBody, alias="symmetricKey")
+
+
+class ReprovisionBody(_Wire):
+    """What happens when a device comes again."""
+
+    update_hub_assignment: bool = Field(default=True, alias="updateHubAssignment")
+    migrate_device_data: bool = Field(default=True, alias="migrateDeviceData")
+
+
+class EnrollmentBody(_Wire):
+    """An enrollment or an enrollment group, as it is sent."""
+
+    registration_id: str | None = Field(default=None, alias="registrationId")
+    enrollment_group_id: str | None = Field(default=None, alias="enrollmentGroupId")
+    device_id: str | None = Field(default=None, alias="deviceId")
+    attestation: AttestationBody
+    provisioning_status: Literal["enabled", "disabled"] = Field(
+        default="enabled", alias="provisioningStatus"
+    )
+    reprovision_policy: ReprovisionBody = Field(
+        default_factory=ReprovisionBody, alias="reprovisionPolicy"
+    )
+    allocation_policy: Literal["hashed", "static"] | None = Field(
+        default=None, alias="allocationPolicy"
+    )
+    iot_hub_host_name: str | None = Field(default=None, alias="iotHubHostName")
+    iot_hubs: list[str] | None = Field(default=None, alias="iotHubs")
+    initial_twin: dict[str, Any] | None = Field(default=None, alias="initialTwin")
+    credential_policy_name: str | None = Field(default=None, alias="credentialPolicyName")
+
+
+def _service(right: Right) -> Any:
+    async def authorize(request: Request) -> Service:
+        administration = services_of(request).administration
+        service = await administration.service()
+        if not bears_admin_token(request):
+            await administration.authorize(service, shared_access_token(request), right)
+        return service
+
+    return Depends(authorize)
+
+
+_Reader = Annotated[Service, _service(Right.ENROLLMENT_READ)]
+_Writer = Annotated[Service, _service(Right.ENROLLMENT_WRITE)]
+_IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=256)]
+
+
+@router.put("/enrollments/{id_}")
+async def put_enrollment(
+    request: Request, service: _Writer, id_: str, body: EnrollmentBody, if_match: _IfMatch = None
+) -> dict[str, Any]:
+    """Creates or replaces an individual enrollment."""
+    return await _put(request, service, EnrollmentKind.INDIVIDUAL, id_, body, if_match)
+
+
+@router.put("/enrollmentGroups/{id_}")
+async def put_group(
+    request: Request, service: _Writer, id_: str, body: EnrollmentBody, if_match: _IfMatch = None
+) -> dict[str, Any]:
+    """Creates or replaces an enrollment group."""
+    return await _put(request, service, EnrollmentKind.GROUP, id_, body, if_match)
+
+
+@router.get("/enrollments/{id_}")
+async def get_enrollment(request: Request, service: _Reader, id_: str) -> dict[str, Any]:
+    """One individual enrollment."""
+    return await _get(request, service, EnrollmentKind.INDIVIDUAL, id_)
+
+
+@router.get("/enrollmentGroups/{id_}")
+async def get_group(request: Request, service: _Reader, id_: str) -> dict[str, Any]:
+    """One enrollment group."""
+    return await _get(request, service, EnrollmentKind.GROUP, id_)
+
+
+@router.delete("/enrollments/{id_}", status_code=204)
+async def delete_enrollment(
+    request: Request, service: _Writer, id_: str, if_match: _IfMatch = None
+) -> Response:
+    """Deletes an individual enrollment."""
+    await services_of(request).administration.delete(
+        service, EnrollmentKind.INDIVIDUAL, id_, _etag(if_match)
+    )
+    return Response(status_code=204)
+
+
+@router.delete("/enrollmentGroups/{id_}", status_code=204)
+async def delete_group(
+    request: Request, service: _Writer, id_: str, if_match: _IfMatch = None
+) -> Response:
+    """Deletes an enrollment group."""
+    await services_of(request).administration.delete(
+        service, EnrollmentKind.GROUP, id_, _etag(if_match)
+    )
+    return Response(status_code=204)
+
+
+async def _get(
+    request: Request, service: Service, kind: EnrollmentKind, id_: str
+) -> dict[str, Any]:
+    found = await services_of(request).administration.get(service, kind, id_)
+    return await _shown(request, service, found)
+
+
+async def _put(
+    request: Request,
+    service: Service,
+    kind: EnrollmentKind,
+    id_: str,
+    body: EnrollmentBody,
+    if_match: str | None,
+) -> dict[str, Any]:
+    administration = services_of(request).administration
+    named = body.registration_id if kind is EnrollmentKind.INDIVIDUAL else body.enrollment_group_id
+    if named is not None and named.lower() != id_.lower():
+        raise InvalidArgument("the id in the body is not the id in the path")
+    policy = body.credential_policy_name
+    settings = EnrollmentSettings(
+        device_id=body.device_id or None,
+        policy_id=await administration.policy_id(service, policy) if policy else None,
+        enabled=body.provisioning_status == "enabled",
+        hub_id=await _hub_id(request, service, body),
+        update_hub_assignment=body.reprovision_policy.update_hub_assignment,
+        migrate_device_data=body.reprovision_policy.migrate_device_data,
+        initial_twin=orjson.dumps(body.initial_twin).decode() if body.initial_twin else None,
+    )
+    keys = body.attestation.symmetric_key
+    made = await administration.put(
+        service,
+        kind,
+        id_,
+        settings,
+        primary_key=sas.decode_key(keys.primary_key) if keys.primary_key else None,
+        secondary_key=sas.decode_key(keys.secondary_key) if keys.secondary_key else None,
+        if_match=_etag(if_match),
+    )
+    return await _shown(request, service, made)
+
+
+async def _hub_id(request: Request, service: Service, body: EnrollmentBody) -> str | None:
+    """The one hub that the enrollment names, if it names one."""
+    named = body.iot_hub_host_name or (body.iot_hubs[0] if body.iot_hubs else None)
+    if named is None:
+        return None
+    if body.iot_hubs and len(body.iot_hubs) > 1:
+        raise InvalidArgument("iotHubs: allocation among several hubs is not offered yet")
+    linked = await services_of(request).administration.linked_hubs(service)
+    hub_id = linked.get(named.lower())
+    if hub_id is None:
+        raise InvalidArgument(f"iotHubs: {named} is not linked to this provisioning service")
+    return hub_id
+
+
+def _etag(if_match: str | None) -> str | None:
+    return if_match.strip('"') if if_match else None
+
+
+async def _shown(request: Request, service: Service, found: EnrollmentWithKeys) -> dict[str, Any]:
+    enrollment, settings = found.enrollment, found.enrollment.settings
+    administration = services_of(request).administration
+    id_field = (
+        "registrationId" if enrollment.kind is EnrollmentKind.INDIVIDUAL else "enrollmentGroupId"
+    )
+    shown: dict[str, Any] = {
+        id_field: enrollment.id,
+        "attestation": {
+            "type": settings.attestation.value,
+            "symmetricKey": {
+                "primaryKey": sas.encode_key(found.keys.primary),
+                "secondaryKey": sas.encode_key(found.keys.secondary),
+            },
+        },
+        "provisioningStatus": "enabled" if settings.enabled else "disabled",
+        "reprovisionPolicy": {
+            "updateHubAssignment": settings.update_hub_assignment,
+            "migrateDeviceData": settings.migrate_device_data,
+        },
+        "allocationPolicy": "static" if settings.hub_id else "hashed",
+        "etag": enrollment.etag,
+        "createdDateTimeUtc": iso8601(enrollment.created_at),
+        "lastUpdatedDateTimeUtc": iso8601(enrollment.updated_at),
+    }
+    if settings.device_id:
+        shown["deviceId"] = settings.device_id
+    if settings.initial_twin:
+        shown["initialTwin"] = orjson.loads(settings.initial_twin)
+    if settings.hub_id:
+        linked = await administration.linked_hubs(service)
+        hosts = {id_: host for host, id_ in linked.items()}
+        shown["iotHubs"] = [hosts[settings.hub_id]]
+    if settings.policy_id:
+        names = await administration.policy_names(service)
+        shown["credentialPolicyName"] = names.get(settings.policy_id)
+    return shown

@@ -1,0 +1,106 @@
+"""Errors over HTTP: the one place where a domain error becomes a response."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleetroot.clock import Clock
+from fleetroot.errors import ErrorCode, FleetrootError, InvalidArgument, TooLarge, error_of_code
+from fleetroot.gateway.error_bodies import error_body
+from fleetroot.gateway.refusals import Refusals
+
+_log = structlog.get_logger("fleetroot.api")
+_CODES = {404: ErrorCode.NOT_FOUND, 401: ErrorCode.UNAUTHORIZED, 429: ErrorCode.THROTTLED}
+
+
+def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
+    """Makes every error of `app` an answer with the documented body."""
+
+    def answer(request: Request, error: FleetrootError, status: int | None = None) -> Response:
+        peer = f"{request.client.host}:{request.client.port}" if request.client else "?"
+        trace_id = refusals.add("http", error.reason, peer=peer, device=request.url.path[:256])
+        headers = {"x-ms-error-code": str(error.code.value)}
+        if error.retry_after is not None:
+            headers["retry-after"] = str(error.retry_after)
+        if error.code.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return Response(
+            error_body(error, clock.now(), trace_id),
+            status or error.code.status,
+            headers,
+            media_type="application/json",
+        )
+
+    async def domain(request: Request, error: Exception) -> Response:
+        assert isinstance(error, FleetrootError)  # noqa: S101
+        return answer(request, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        first: dict[str, Any] = dict(error.errors()[0])
+        where = ".".join(str(part) for part in first.get("loc", ())[1:]) or "body"
+        return answer(request, InvalidArgument(f"{where}: {first.get('msg', 'is not valid')}"))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        code = _CODES.get(error.status_code, ErrorCode.INVALID_ARGUMENT)
+        return answer(request, error_of_code(code, str(error.detail)), error.status_code)
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        _log.error("unexpected failure", path=request.url.path, exc_info=error)
+        return answer(request, FleetrootError("the server failed"))
+
+    app.add_exception_handler(FleetrootError, domain)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)
+
+
+class BodyLimit:
+    """Ends a request whose body is over its limit, before it is in memory."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if not declared.isdigit() or len(declared) > 12 or int(declared) > self._limit:
+            await self._refuse(send)
+            return
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise TooLarge(f"a body is at most {self._limit} bytes")
+            return message
+
+        await self._app(scope, bounded, send)
+
+    async def _refuse(self, send: Send) -> None:
+        body = json.dumps(
+            {
+                "errorCode": ErrorCode.TOO_LARGE.value,
+                "message": f"a body is at most {self._limit} bytes",
+            }
+        ).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

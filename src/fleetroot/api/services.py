@@ -1,0 +1,36 @@
+"""What the routes need of the server, as one value that the composition root fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import Request
+
+from fleetroot.clock import Clock
+from fleetroot.hub.hub import Hubs
+from fleetroot.provisioning.administration import Administration
+from fleetroot.registry.model import Namespace
+from fleetroot.registry.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The rooms' faces, and what `status` tells of the server."""
+
+    registry: Registry
+    administration: Administration
+    hubs: Hubs
+    namespace: Namespace
+    clock: Clock
+    version: str
+    started_at: datetime
+    master_key_where: str
+    database: str
+    pki_url: str
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that serves `request`."""
+    services: Services = request.app.state.services
+    return services

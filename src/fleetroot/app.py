@@ -1,0 +1,361 @@
+"""The composition root: builds every room, starts them in order and stops them in the other.
+
+Nothing else knows all rooms. Start: the data folder is locked and migrated, the rooms are built,
+what a first start makes is made, the ports open, the files that tell how to reach them are written.
+Stop: the ports close, requests and messages that were accepted are answered, sessions end, the
+database closes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fleetroot import __version__, bootstrap
+from fleetroot.api.access import AdminToken
+from fleetroot.api.applications import console_application, http_application, https_application
+from fleetroot.api.services import Services
+from fleetroot.bus import LocalBus
+from fleetroot.clock import Clock, SystemClock
+from fleetroot.custody import KeyStore, MasterKey, MasterKeyConfig, Sealer, load_master_key
+from fleetroot.errors import FleetrootError, Unavailable
+from fleetroot.gateway import server_certificate
+from fleetroot.gateway.connection import DeviceConnection, MqttLimits, Wire
+from fleetroot.gateway.hub_wire import HubWire
+from fleetroot.gateway.names import ProvisioningName, parse_name
+from fleetroot.gateway.provisioning_wire import ProvisioningWire
+from fleetroot.gateway.refusals import Refusals
+from fleetroot.gateway.server_certificate import ServerCertificate
+from fleetroot.gateway.tls import HttpServer, Refusal, TlsLimits, TlsListener, make_context
+from fleetroot.hub.directory import Directory
+from fleetroot.hub.hub import Hubs
+from fleetroot.metrics import Metrics
+from fleetroot.provisioning import Provisioning
+from fleetroot.provisioning.administration import Administration
+from fleetroot.registry.issuance import Issuance
+from fleetroot.registry.outbox import OutboxReader
+from fleetroot.registry.registry import Registry
+from fleetroot.settings import Settings
+from fleetroot.storage import SqliteStore, Store, installation, migrate
+
+DATABASE_FILE: Final = "fleetroot.db"
+_LOCK_FILE: Final = ".lock"
+_SEAL_CHECK: Final = "seal-check"
+_SHORT_DUTIES: Final = 60.0  # seconds between their rounds
+_LONG_DUTIES: Final = 3600.0
+_log = structlog.get_logger("fleetroot.app")
+
+
+class Server:
+    """A running Fleetroot, all in one process."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.ports: dict[str, int] = {}
+        self._refusals = Refusals(self.metrics.count_refusal)
+        self._running: list[asyncio.Task[None]] = []
+        self._tls: list[tuple[TlsListener, bool]] = []  # whether it asks for a certificate
+        self._http: list[HttpServer] = []
+        self._lock: int | None = None
+
+    # --- start
+
+    async def start(self) -> None:
+        """Starts everything; when this returns the server is ready.
+
+        Raises:
+            FleetrootError: the data folder cannot be used.
+            MasterKeyUnusable, WrongMasterKey: nor can the master key.
+            OSError: a port cannot be bound.
+        """
+        started_at = self.clock.now()
+        data = self._open_data_folder()
+        self._build(data)
+        await self._check_master_key()
+        await self._outbox.start()
+        await self.hubs.start()
+        await self._open_ports(data, started_at)
+        self._running = [
+            asyncio.create_task(self._outbox.run(), name="outbox"),
+            asyncio.create_task(
+                _every(_SHORT_DUTIES, self._remove_old_events, self.hubs.renewal.remove_expired),
+                name="short duties",
+            ),
+            asyncio.create_task(
+                _every(_LONG_DUTIES, self._outbox.prune, self._renew_server_certificate),
+                name="long duties",
+            ),
+        ]
+
+    def _open_data_folder(self) -> Path:
+        data = self.settings.data
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"another server is running on {data}") from None
+        migrate.upgrade(migrate.sqlite_engine(data / DATABASE_FILE))
+        return data
+
+    def _build(self, data: Path) -> None:
+        settings, clock = self.settings, self.clock
+        self._master_key = _master_key(settings, data)
+        self._sealer = Sealer(self._master_key)
+        self._custody = KeyStore(self._sealer)
+        self.store: Store = SqliteStore(data / DATABASE_FILE)
+        bus = LocalBus()
+        self.registry = Registry(self.store, self._custody, bus, clock)
+        issuance = Issuance(self.store, self._custody)
+        self._outbox = OutboxReader(
+            self.store, bus, clock, lease=timedelta(seconds=settings.lease_seconds)
+        )
+        self.hubs = Hubs(self.store, issuance, self._sealer, self._outbox, clock)
+        self.administration = Administration(self.store, self._sealer, clock)
+        self.provisioning = Provisioning(
+            self.store, issuance, Directory(self._sealer), self._sealer, bus, clock
+        )
+
+    async def _check_master_key(self) -> None:
+        """Raises:
+        WrongMasterKey: the folder was sealed with another one.
+        """
+        kept = await self.store.read(lambda tx: installation.get(tx, _SEAL_CHECK))
+        if kept is not None:
+            self._sealer.check(kept)
+            return
+        check = self._sealer.seal_check()
+        await self.store.write(lambda tx: installation.put(tx, _SEAL_CHECK, check))
+
+    async def _open_ports(self, data: Path, started_at: datetime) -> None:
+        """Opens every port. The plain one is first, because its number may be part of the PKI URL
+        that the first CA embeds; HTTP answers 503 until everything is there.
+        """
+        settings = self.settings
+        plain, https, console = _Late(), _Late(), _Late()
+        self.ports["httpPort"] = await self._http_server(plain).serve_plain(
+            settings.bind, settings.http_port
+        )
+        pki_url = await bootstrap.public_pki_url(self.store, settings, self.ports["httpPort"])
+        made = await bootstrap.bootstrap(
+            settings, self.registry, self.hubs, self.administration, pki_url
+        )
+        self._certificate = await self._server_certificate()
+        self.ports["mqttPort"] = await self._open_mqtt()
+        self.ports["httpsPort"] = await self._open_https(https, settings.https_port, ask=True)
+        self.ports["consolePort"] = await self._open_https(
+            console, settings.console_port, ask=False
+        )
+        token, token_sha256 = await bootstrap.admin_token(self.store, data)
+        await bootstrap.write_files(
+            settings,
+            made,
+            self.ports,
+            token,
+            self._certificate.trust,
+            self.hubs,
+            self.administration,
+        )
+        services = Services(
+            registry=self.registry,
+            administration=self.administration,
+            hubs=self.hubs,
+            namespace=made.namespace,
+            clock=self.clock,
+            version=__version__,
+            started_at=started_at,
+            master_key_where=self._master_key.where,
+            database=f"SQLite, {data / DATABASE_FILE}",
+            pki_url=pki_url,
+        )
+        self.metrics.add_gauges(self._gauges)
+        operator = AdminToken(token_sha256)
+        plain.app = http_application(services, self._refusals)
+        console.app = console_application(services, operator, self._refusals)
+        https.app = https_application(services, operator, self._refusals, self.metrics.registry)
+
+    def _http_server(self, app: ASGIApp) -> HttpServer:
+        server = HttpServer(app)
+        self._http.append(server)
+        return server
+
+    async def _open_https(self, app: ASGIApp, port: int, *, ask: bool) -> int:
+        server = self._http_server(app)
+        listener = self._listener(server.protocol_factory, port, ask=ask)
+        await server.serve_tls(listener)
+        return listener.port
+
+    async def _open_mqtt(self) -> int:
+        self._mqtt = self._listener(self._device_connection, self.settings.mqtt_port, ask=True)
+        await self._mqtt.start()
+        return self._mqtt.port
+
+    def _listener(
+        self, factory: Callable[[], asyncio.Protocol], port: int, *, ask: bool
+    ) -> TlsListener:
+        """A TLS port; `ask` for a client certificate where devices come."""
+        settings = self.settings
+        listener = TlsListener(
+            settings.bind,
+            port,
+            factory,
+            make_context(self._certificate.identity, request_client_certificate=ask),
+            TlsLimits(
+                connections=settings.max_connections,
+                handshakes_per_source=settings.max_handshakes_per_source,
+            ),
+            on_refused=self._handshake_refused,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        self._tls.append((listener, ask))
+        return listener
+
+    def _device_connection(self) -> DeviceConnection:
+        return DeviceConnection(self._wire, self._refusals, MqttLimits())
+
+    async def _wire(self, connection: DeviceConnection, username: str) -> Wire:
+        """The translation of the service that the user name names."""
+        name = parse_name(username)
+        if isinstance(name, ProvisioningName):
+            connection.device = name.registration_id
+            return ProvisioningWire(connection, name, self.provisioning, self._refusals, self.clock)
+        connection.device = name.device_id
+        return HubWire(connection, name, self.hubs, self._refusals, self.clock)
+
+    def _handshake_refused(self, refusal: Refusal) -> None:
+        peer = f"{refusal.peer[0]}:{refusal.peer[1]}" if refusal.peer else "?"
+        reason = f"{refusal.reason}: {refusal.detail}" if refusal.detail else refusal.reason
+        self._refusals.add("tls", reason, peer=peer)
+
+    def _gauges(self) -> dict[str, tuple[str, float]]:
+        stats = self._mqtt.stats()
+        return {
+            "fleetroot_mqtt_connections": ("Connections on the MQTT port.", stats.connections),
+            "fleetroot_mqtt_handshakes_unfinished": (
+                "TLS handshakes on the MQTT port that are not done.",
+                stats.handshakes,
+            ),
+            "fleetroot_hub_sessions": ("Devices connected to a hub.", len(self.hubs.live)),
+        }
+
+    # --- the server's certificate
+
+    async def _server_certificate(self) -> ServerCertificate:
+        settings = self.settings
+        if settings.server_certificate is not None and settings.server_key is not None:
+            return server_certificate.read_operators(
+                settings.server_certificate, settings.server_key
+            )
+        hosts = server_certificate.host_names(settings.hostname, settings.bind)
+        return await server_certificate.issue(self.store, self._custody, hosts, self.clock.now())
+
+    async def _renew_server_certificate(self) -> None:
+        """Shows a new certificate from the next handshake on, when the old one is due."""
+        due = self._certificate.renew_at
+        if due is None or self.clock.now() < due:
+            return
+        self._certificate = await self._server_certificate()
+        for listener, ask in self._tls:
+            listener.reload(
+                make_context(self._certificate.identity, request_client_certificate=ask)
+            )
+        _log.info("server certificate renewed")
+
+    async def _remove_old_events(self) -> None:
+        settings = self.settings
+        await self.hubs.remove_old_events(
+            older_than=settings.event_retention, keep=settings.event_retention_count
+        )
+
+    # --- stop
+
+    async def stop(self) -> None:
+        """Stops everything in order; what was accepted is answered within the drain time. Stops
+        what `start` had begun when it failed, too.
+        """
+        grace = self.settings.drain_seconds
+        for listener, _ in self._tls:
+            listener.stop_accepting()
+        if hasattr(self, "hubs"):
+            self.hubs.stop()
+        for listener, _ in self._tls:
+            await listener.stop(grace)
+        for server in self._http:
+            await server.stop(grace)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        if hasattr(self, "store"):
+            await asyncio.to_thread(self.store.close)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+class _Late:
+    """An ASGI application that is filled after its port was opened."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.app is not None:
+            await self.app(scope, receive, send)
+            return
+        headers = [(b"retry-after", b"1"), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _master_key(settings: Settings, data: Path) -> MasterKey:
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return load_master_key(
+        MasterKeyConfig(
+            key_file=settings.master_key_file,
+            key=settings.master_key.get_secret_value() if settings.master_key else None,
+            credentials_directory=Path(credentials) if credentials else None,
+            passphrase=settings.passphrase.get_secret_value() if settings.passphrase else None,
+        ),
+        data,
+    )
+
+
+async def _every(seconds: float, *duties: Callable[[], Awaitable[None]]) -> None:
+    """Runs duties again and again; one that fails is logged and comes again with the next round."""
+    while True:
+        await asyncio.sleep(seconds)
+        for duty in duties:
+            try:
+                await duty()
+            except FleetrootError as error:
+                _log.error("duty failed", duty=duty.__qualname__, error=error.reason)
+
+
+async def serve(settings: Settings, ready: Callable[[Server], None]) -> None:
+    """Runs a server until SIGTERM or SIGINT; calls `ready` once it is.
+
+    Raises:
+        As `Server.start`.
+    """
+    server = Server(settings)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        await server.start()
+        ready(server)
+        await stopped.wait()
+    finally:
+        await server.stop()

@@ -1,0 +1,201 @@
+"""The first start, and `bootstrap.json`, which tells everybody else how to reach the server.
+
+On the first start there is a namespace `default` with its root CA, an issuing CA and policy
+`default`, a hub `default` that trusts it, and a provisioning service with an enrollment group
+`default`. Each step looks first whether it is done, so a start that was cut short is completed by
+the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fleetroot import sas
+from fleetroot.errors import EnrollmentNotFound, NotFound
+from fleetroot.hub.hub import Hubs
+from fleetroot.hub.model import Hub
+from fleetroot.provisioning.administration import Administration, EnrollmentWithKeys
+from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, Service
+from fleetroot.registry.model import Namespace, Policy
+from fleetroot.registry.registry import Registry
+from fleetroot.settings import Settings
+from fleetroot.storage import Store, installation
+
+NAME: Final = "default"
+FILE: Final = "bootstrap.json"
+SERVER_CA_FILE: Final = "server-ca.pem"
+_ADMIN_TOKEN_SHA256: Final = "admin-token-sha256"  # noqa: S105 - a name
+_PKI_URL: Final = "pki-url"
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """What every server has from its first start on."""
+
+    namespace: Namespace
+    policy: Policy
+    hub: Hub
+    service: Service
+    group: EnrollmentWithKeys
+
+
+async def bootstrap(
+    settings: Settings,
+    registry: Registry,
+    hubs: Hubs,
+    administration: Administration,
+    pki_url: str,
+) -> Bootstrapped:
+    """Makes what is missing, and returns all of it."""
+    try:
+        namespace = await registry.namespace(NAME)
+    except NotFound:
+        namespace = await registry.create_namespace(
+            NAME,
+            subscription_id=settings.subscription_id,
+            resource_group=settings.resource_group,
+            pki_url=pki_url,
+        )
+    try:
+        policy = await registry.policy(namespace, NAME)
+    except NotFound:
+        policy = await registry.create_policy(namespace, NAME)
+    try:
+        hub = await hubs.by_name(NAME)
+    except NotFound:
+        hub = await hubs.create(namespace, NAME, settings.hostname)
+        await hubs.synchronize(namespace)
+    try:
+        service = await administration.service(NAME)
+    except NotFound:
+        service = await administration.create_service(
+            namespace, NAME, host_name=settings.hostname, hub_ids=[hub.id]
+        )
+    try:
+        group = await administration.get(service, EnrollmentKind.GROUP, NAME)
+    except EnrollmentNotFound:
+        group = await administration.put(
+            service, EnrollmentKind.GROUP, NAME, EnrollmentSettings(policy_id=policy.id)
+        )
+    return Bootstrapped(namespace, policy, hub, service, group)
+
+
+async def public_pki_url(store: Store, settings: Settings, http_port: int) -> str:
+    """The public PKI URL: what was embedded on the first start, for ever."""
+    kept = await store.read(lambda tx: installation.get(tx, _PKI_URL))
+    if kept is not None:
+        return kept.decode()
+    host = f"[{settings.hostname}]" if ":" in settings.hostname else settings.hostname
+    chosen = settings.pki_url or f"http://{host}:{http_port}"
+    await store.write(lambda tx: installation.put(tx, _PKI_URL, chosen.encode()))
+    return chosen
+
+
+async def admin_token(store: Store, data: Path) -> tuple[str, bytes]:
+    """The operator's token and its SHA-256. The database has only the latter; a token that was lost
+    with `bootstrap.json` is replaced by a new one.
+    """
+    kept = await store.read(lambda tx: installation.get(tx, _ADMIN_TOKEN_SHA256))
+    token = _read_token(data / FILE)
+    if token is not None and kept == _sha256(token):
+        return token, kept
+    token = secrets.token_urlsafe(32)
+    digest = _sha256(token)
+    await store.write(lambda tx: installation.put(tx, _ADMIN_TOKEN_SHA256, digest))
+    return token, digest
+
+
+async def write_files(
+    settings: Settings,
+    made: Bootstrapped,
+    ports: dict[str, int],
+    token: str,
+    trust: str,
+    hubs: Hubs,
+    administration: Administration,
+) -> None:
+    """Writes `server-ca.pem` and `bootstrap.json`."""
+    server_ca = settings.data / SERVER_CA_FILE
+    write_atomically(server_ca, trust.encode(), 0o644)
+    owner = await hubs.shared_access_policy(made.hub, "iothubowner")
+    service_owner = await administration.shared_access_policy(
+        made.service, "provisioningserviceowner"
+    )
+    assert owner is not None  # noqa: S101 - made with the hub
+    assert service_owner is not None  # noqa: S101 - made with the service
+    content: dict[str, Any] = {
+        "hostname": settings.hostname,
+        "bind": settings.bind,
+        **ports,
+        "serverCaFile": str(server_ca.resolve()),
+        "adminToken": token,
+        "subscriptionId": made.namespace.subscription_id,
+        "resourceGroup": made.namespace.resource_group,
+        "namespace": made.namespace.name,
+        "policy": made.policy.name,
+        "provisioning": {
+            "name": made.service.name,
+            "idScope": made.service.id_scope,
+            "connectionString": _connection_string(
+                made.service.host_name, service_owner.name, service_owner.primary_key
+            ),
+        },
+        "enrollmentGroup": {
+            "id": made.group.enrollment.id,
+            "primaryKey": sas.encode_key(made.group.keys.primary),
+            "secondaryKey": sas.encode_key(made.group.keys.secondary),
+        },
+        "hub": {
+            "name": made.hub.name,
+            "hostName": made.hub.host_name,
+            "connectionString": _connection_string(
+                made.hub.host_name, owner.name, owner.primary_key
+            ),
+        },
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(settings.data / FILE, text.encode(), 0o600)
+
+
+def write_atomically(path: Path, content: bytes, mode: int) -> None:
+    """Replaces a file by one with `content`: a reader sees the old or the new, never a part, and
+    nobody but the owner ever sees one of mode 0600.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _connection_string(host_name: str, key_name: str, key: bytes) -> str:
+    return (
+        f"HostName={host_name};SharedAccessKeyName={key_name};SharedAccessKey={sas.encode_key(key)}"
+    )
+
+
+def _read_token(path: Path) -> str | None:
+    try:
+        token = json.loads(path.read_text()).get("adminToken")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return token if isinstance(token, str) and token else None
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,78 @@
+"""`fleetroot certificates`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.output import json_option, print_fields, print_json, print_table, short, when
+
+
+@click.group()
+def certificates() -> None:
+    """List and show the certificates that were issued."""
+
+
+@certificates.command("list")
+@click.option("--device", help="Only of this device.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@json_option
+@asks_server
+def list_(client: Client, device: str | None, limit: int, as_json: bool) -> None:
+    """List certificates, newest first."""
+    found: list[dict[str, Any]] = []
+    before: int | None = None
+    while len(found) < limit:
+        page = client.get(
+            "/fleetroot/certificates",
+            device=device,
+            before=before,
+            limit=min(limit - len(found), 1000),
+        )
+        found += page["value"]
+        before = page["next"]
+        if before is None:
+            break
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (short(c["sha256"]), c["deviceId"], c["status"], c["origin"], when(c["notAfter"]))
+        for c in found
+    ]
+    print_table(("SHA-256", "Device", "Status", "Origin", "Until"), rows, "no certificates")
+
+
+@certificates.command()
+@click.argument("name")
+@click.option("--pem", is_flag=True, help="Print only the certificate, as PEM.")
+@json_option
+@asks_server
+def show(client: Client, name: str, pem: bool, as_json: bool) -> None:
+    """Show one certificate.
+
+    NAME is its serial number, its SHA-256 fingerprint, or eight or more first digits of that.
+    """
+    found = client.get(f"/fleetroot/certificates/{quoted(name)}")
+    if as_json:
+        print_json(found)
+        return
+    if pem:
+        click.echo(found["pem"], nl=False)
+        return
+    print_fields(
+        {
+            "Device": found["deviceId"],
+            "Status": found["status"],
+            "Subject": found["subject"],
+            "Issuer": found["issuer"],
+            "Serial number": found["serialNumber"],
+            "SHA-256": found["sha256"],
+            "Issued": f"{when(found['issuedAt'])} ({found['origin']})",
+            "Valid from": when(found["notBefore"]),
+            "Valid until": when(found["notAfter"]),
+            "Revoked": when(found["revokedAt"]),
+        }
+    )

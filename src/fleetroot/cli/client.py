@@ -1,0 +1,136 @@
+"""How a command finds a running server, and how it asks."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote
+
+import click
+import httpx
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_TIMEOUT = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server, the operator's token, and what to trust."""
+
+    url: str
+    token: str
+    ca: str | None
+
+    def __repr__(self) -> str:
+        return f"Target({self.url})"
+
+
+class Client:
+    """Asks a server; every failure is one line and exit code 1."""
+
+    def __init__(self, target: Target) -> None:
+        try:
+            context = ssl.create_default_context(cafile=target.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise click.ClickException(f"cannot use the CA file {target.ca}: {error}") from error
+        self._client = httpx.Client(
+            base_url=target.url,
+            headers={"authorization": f"Bearer {target.token}"},
+            verify=context,
+            timeout=_TIMEOUT,
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON that `GET path` answers."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        return self._ask("GET", path, params=wanted)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """The JSON that `POST path` answers."""
+        return self._ask("POST", path, json=body)
+
+    def put(self, path: str, body: Any, *, if_match: str | None = None) -> Any:
+        """The JSON that `PUT path` answers."""
+        headers = {"if-match": if_match} if if_match else {}
+        return self._ask("PUT", path, json=body, headers=headers)
+
+    def delete(self, path: str) -> None:
+        """`DELETE path`."""
+        self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            response = self._client.request(method, path, **more)
+        except httpx.HTTPError as error:
+            raise click.ClickException(
+                f"cannot reach {self._client.base_url}: {error or type(error).__name__}"
+            ) from error
+        if response.is_success:
+            return response.json() if response.content else None
+        try:
+            message = response.json()["message"]
+        except (ValueError, KeyError, TypeError):
+            message = f"the server answered {response.status_code}"
+        raise click.ClickException(str(message))
+
+
+def find_target(data: Path, server: str | None, token: str | None, ca: str | None) -> Target:
+    """The server that the options name, or the one of the data folder."""
+    if server is not None:
+        if token is None:
+            raise click.UsageError("--server needs --token (or FLEETROOT_TOKEN)")
+        return Target(server.rstrip("/"), token, ca)
+    path = data / "bootstrap.json"
+    try:
+        there = json.loads(path.read_text())
+        host, port = there["hostname"], there["httpsPort"]
+        found_token, found_ca = there["adminToken"], there["serverCaFile"]
+    except OSError as error:
+        raise click.ClickException(
+            f"there is no server in {data}: {path} cannot be read ({error.strerror})"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"{path} is not a bootstrap file") from error
+    # The name may not resolve here; the address does, and the certificate is good for both.
+    bind = there.get("bind", host)
+    dialled = host if bind in ("0.0.0.0", "::") else bind  # noqa: S104
+    if ":" in dialled:
+        dialled = f"[{dialled}]"
+    return Target(f"https://{dialled}:{port}", token or found_token, ca or found_ca)
+
+
+def asks_server(
+    function: Callable[Concatenate[Client, P], R],
+) -> Callable[P, R]:
+    """Gives a command the options that find a server, and the client as its first argument."""
+
+    @click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        default=Path("data"),
+        envvar="FLEETROOT_DATA",
+        show_default=True,
+        help="Data folder of the server.",
+    )
+    @click.option("--server", envvar="FLEETROOT_SERVER", help="URL of the server instead.")
+    @click.option("--token", envvar="FLEETROOT_TOKEN", help="Operator's token.")
+    @click.option("--ca", envvar="FLEETROOT_CA", help="File of the CA to trust (PEM).")
+    @wraps(function)
+    def command(*args: Any, **options: Any) -> R:
+        target = find_target(
+            options.pop("data"), options.pop("server"), options.pop("token"), options.pop("ca")
+        )
+        return function(Client(target), *args, **options)
+
+    return command
+
+
+def quoted(part: str) -> str:
+    """A path segment."""
+    return quote(part, safe="")

@@ -1,0 +1,113 @@
+"""`fleetroot devices`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.output import json_option, print_fields, print_json, print_table, when, yes_no
+
+
+@click.group()
+def devices() -> None:
+    """List, show, revoke, disable and enable devices."""
+
+
+@devices.command("list")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--after", default="", help="List devices behind this id.")
+@json_option
+@asks_server
+def list_(client: Client, limit: int, after: str, as_json: bool) -> None:
+    """List devices, by id."""
+    found: list[dict[str, Any]] = []
+    more: str | None = after
+    while more is not None and len(found) < limit:
+        page = client.get("/fleetroot/devices", after=more, limit=min(limit - len(found), 1000))
+        found += page["value"]
+        more = page["next"]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (d["deviceId"], yes_no(d["enabled"]), d["policy"] or "-", when(d["createdAt"]))
+        for d in found
+    ]
+    print_table(("Device", "Enabled", "Policy", "Registered"), rows, "no devices")
+
+
+@devices.command()
+@click.argument("device_id")
+@json_option
+@asks_server
+def show(client: Client, device_id: str, as_json: bool) -> None:
+    """Show one device, with its connections and newest certificates."""
+    found = client.get(f"/fleetroot/devices/{quoted(device_id)}")
+    if as_json:
+        print_json(found)
+        return
+    print_fields(
+        {
+            "Device": found["deviceId"],
+            "UUID": found["uuid"],
+            "Enabled": yes_no(found["enabled"]),
+            "Policy": found["policy"] or "-",
+            "Generation": found["generation"],
+            "Registered": when(found["createdAt"]),
+            "Changed": when(found["updatedAt"]),
+            "Connected": ", ".join(
+                f"{c['hub']} since {when(c['since'])}" for c in found["connections"]
+            )
+            or "no",
+        }
+    )
+    rows = [
+        (c["sha256"][:16], c["status"], c["origin"], when(c["notAfter"]))
+        for c in found["certificates"]
+    ]
+    print_table(("Certificate", "Status", "Origin", "Until"), rows, "no certificates")
+
+
+@devices.command()
+@click.argument("device_id")
+@click.option("--disable", is_flag=True, help="Disable the device as well.")
+@json_option
+@asks_server
+def revoke(client: Client, device_id: str, disable: bool, as_json: bool) -> None:
+    """Revoke every certificate of a device; its connection ends at once.
+
+    It may provision again, unless it is disabled as well.
+    """
+    done = client.post(f"/fleetroot/devices/{quoted(device_id)}/revoke", {"disable": disable})
+    if as_json:
+        print_json(done)
+        return
+    click.echo(f"{done['device']['deviceId']}: {done['certificatesRevoked']} certificates revoked")
+
+
+@devices.command("disable")
+@click.argument("device_id")
+@json_option
+@asks_server
+def disable_(client: Client, device_id: str, as_json: bool) -> None:
+    """Refuse a device, and end its connection; its certificates stay as they are."""
+    _switch(client, device_id, "disable", as_json)
+
+
+@devices.command()
+@click.argument("device_id")
+@json_option
+@asks_server
+def enable(client: Client, device_id: str, as_json: bool) -> None:
+    """Let a device in again."""
+    _switch(client, device_id, "enable", as_json)
+
+
+def _switch(client: Client, device_id: str, verb: str, as_json: bool) -> None:
+    found = client.post(f"/fleetroot/devices/{quoted(device_id)}/{verb}")
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['deviceId']}: {verb}d")

@@ -1,0 +1,97 @@
+"""The names that devices give in CONNECT, and the API versions that they speak.
+
+Sources: Azure DPS, "Communicate with DPS using MQTT"; Azure IoT Hub, "Communicate with an IoT hub
+using MQTT"; and what the device SDKs send.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+from urllib.parse import parse_qs, unquote
+
+from fleetroot.errors import InvalidArgument
+
+_MAX_CHARACTERS: Final = 2048
+_PROVISIONING: Final = re.compile(
+    r"([^/]{1,64})/registrations/([^/]{1,256})/(api-version=.*)", re.ASCII | re.IGNORECASE
+)
+_HUB: Final = re.compile(r"([^/]{1,253})/([^/]{1,256})(?:/([^/?]{1,256}))?/?\?(.*)")
+
+
+class CsrField(Enum):
+    """Where a generation of the provisioning API carries a CSR, and how it returns the chain."""
+
+    NONE = "none"
+    CLIENT_CERTIFICATE_CSR = "clientCertificateCsr"
+    CSR = "csr"
+
+
+PROVISIONING_VERSIONS: Final = {
+    "2019-03-31": CsrField.NONE,
+    "2021-06-01": CsrField.NONE,
+    "2021-10-01": CsrField.NONE,
+    "2021-11-01-preview": CsrField.CLIENT_CERTIFICATE_CSR,
+    "2025-07-01-preview": CsrField.CSR,
+    "2026-11-01": CsrField.CSR,
+    "2026-11-02-preview": CsrField.CSR,
+    "2026-11-15-preview": CsrField.CSR,
+}
+HUB_VERSIONS: Final = frozenset(
+    {
+        "2018-06-30",
+        "2019-10-01",
+        "2020-05-31-preview",
+        "2020-09-30",
+        "2021-04-12",
+        "2025-08-01-preview",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisioningName:
+    """The user name of a device that comes to provision."""
+
+    id_scope: str
+    registration_id: str
+    api_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """The user name of a device that comes to work."""
+
+    host_name: str
+    device_id: str
+    module_id: str | None
+    api_version: str | None
+
+
+Name: TypeAlias = ProvisioningName | HubName
+
+
+def parse_name(username: str) -> Name:
+    """Parses `{idScope}/registrations/{registrationId}/api-version=…` or
+    `{hubHost}/{deviceId}[/{moduleId}]/?api-version=…`.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    if len(username) > _MAX_CHARACTERS:
+        raise InvalidArgument("user name too long")
+    if found := _PROVISIONING.fullmatch(username):
+        id_scope, registration_id, query = found.groups()
+        return ProvisioningName(id_scope, unquote(registration_id), _api_version(query))
+    if found := _HUB.fullmatch(username):
+        host_name, device_id, module_id, query = found.groups()
+        return HubName(host_name, device_id, module_id, _api_version(query))
+    raise InvalidArgument("user name is of neither service")
+
+
+def _api_version(query: str) -> str | None:
+    # Node sends `&model-id=dtmi:…;1` raw: a semicolon separates nothing here.
+    values = parse_qs(query, max_num_fields=32).get("api-version")
+    return values[0] if values else None

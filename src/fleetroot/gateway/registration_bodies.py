@@ -1,0 +1,122 @@
+"""The bodies of the provisioning device API, the same over every wire that carries them.
+
+Source: Azure DPS device API, and `gateway.names.PROVISIONING_VERSIONS` for what a version carries.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetroot.clock import iso8601
+from fleetroot.errors import InvalidArgument, MalformedJson, TooLarge
+from fleetroot.gateway.names import PROVISIONING_VERSIONS, CsrField
+from fleetroot.ids import canonical
+from fleetroot.provisioning.model import EnrollmentKind, RegistrationResult, Status
+from fleetroot.registry.issuance import CsrText
+from fleetroot.registry.model import IssuedChain
+
+MAX_BODY_BYTES: Final = 96 * 1024
+
+
+def csr_field(api_version: str | None) -> CsrField:
+    """Where this version of the API carries a CSR.
+
+    Raises:
+        InvalidArgument: the version is not known; the message lists those that are.
+    """
+    field = PROVISIONING_VERSIONS.get(api_version or "")
+    if field is None:
+        raise InvalidArgument(
+            f"api-version must be one of {', '.join(PROVISIONING_VERSIONS)}",
+            reason="unknown api-version",
+        )
+    return field
+
+
+def read_registration(body: bytes, registration_id: str, field: CsrField) -> CsrText | None:
+    """Reads a DeviceRegistration and returns its CSR, if it has one.
+
+    Raises:
+        TooLarge: it is over its limit.
+        MalformedJson: it is not JSON.
+        InvalidArgument: it is of another registration, or a field is not of its type.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise TooLarge(f"a registration is at most {MAX_BODY_BYTES} bytes")
+    if not body.strip():
+        return None
+    try:
+        registration = json.loads(body)
+    except (ValueError, RecursionError):
+        raise MalformedJson("the body is not JSON") from None
+    if not isinstance(registration, dict):
+        raise InvalidArgument("the body must be a JSON object")
+    named = registration.get("registrationId")
+    if named is not None and not (
+        isinstance(named, str) and canonical(named) == canonical(registration_id)
+    ):
+        raise InvalidArgument("registrationId: is not the id that the device connected with")
+    if field is CsrField.NONE:
+        return None
+    csr = registration.get(field.value)
+    if csr is None:
+        return None
+    if not isinstance(csr, str) or not csr:
+        raise InvalidArgument(f"{field.value}: must be a string")
+    return CsrText(csr, pem_allowed=field is CsrField.CLIENT_CERTIFICATE_CSR)
+
+
+def operation_status(result: RegistrationResult, field: CsrField, api_version: str) -> bytes:
+    """The RegistrationOperationStatus of a result, in ASCII."""
+    registration = result.registration
+    state: dict[str, Any] = {}
+    if registration.enrollment_kind is EnrollmentKind.GROUP:
+        state["symmetricKey"] = {"enrollmentGroupId": registration.enrollment_id}
+    else:
+        state["symmetricKey"] = {}
+    state |= {
+        "registrationId": registration.registration_id,
+        "createdDateTimeUtc": iso8601(registration.created_at),
+        "lastUpdatedDateTimeUtc": iso8601(registration.updated_at),
+        "assignedHub": result.hub_host_name,
+        "deviceId": registration.device_id,
+        "status": registration.status.value,
+        "etag": registration.etag,
+    }
+    if registration.substatus is not None:
+        state["substatus"] = registration.substatus.value
+    if api_version >= "2025":
+        state["connectionProfile"] = "classic"
+    if result.chain is not None:
+        state |= _issued(result.chain, field)
+    body = {
+        "operationId": registration.operation_id,
+        "status": registration.status.value,
+        "registrationState": state,
+    }
+    return json.dumps(body).encode("ascii")
+
+
+def is_final(result: RegistrationResult) -> bool:
+    """Whether the device need not ask again."""
+    return result.registration.status not in (Status.ASSIGNING, Status.UNASSIGNED)
+
+
+def _issued(chain: IssuedChain, field: CsrField) -> dict[str, Any]:
+    match field:
+        case CsrField.NONE:
+            return {}
+        case CsrField.CLIENT_CERTIFICATE_CSR:
+            pem = b"".join(
+                x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+                for der in chain.certificates
+            )
+            return {"issuedClientCertificate": pem.decode()}
+        case CsrField.CSR:
+            encoded = [base64.b64encode(der).decode() for der in chain.certificates]
+            return {"issuedCertificateChain": encoded}

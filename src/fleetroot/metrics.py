@@ -1,0 +1,45 @@
+"""What is counted, for `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+
+class _Gauges(Collector):
+    """Values that are read when somebody asks."""
+
+    def __init__(self, read: Callable[[], dict[str, tuple[str, float]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        for name, (text, value) in self._read().items():
+            yield GaugeMetricFamily(name, text, value=value)
+
+
+class Metrics:
+    """The counters of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._refusals = Counter(
+            "fleetroot_refusals",
+            "What was refused, by kind and reason.",
+            ["kind", "reason"],
+            registry=self.registry,
+        )
+
+    def count_refusal(self, kind: str, reason: str) -> None:
+        """One more refusal."""
+        self._refusals.labels(kind, reason).inc()
+
+    def add_gauges(self, read: Callable[[], dict[str, tuple[str, float]]]) -> None:
+        """Adds gauges: `read` gives a text and a value by name."""
+        self.registry.register(_Gauges(read))

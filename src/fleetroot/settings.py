@@ -1,0 +1,108 @@
+"""All settings, in one model.
+
+A setting comes from, in this order: the command line, the environment (`FLEETROOT_MQTT_PORT`), the
+file that `FLEETROOT_CONFIG` or `--config` names (TOML, `mqtt_port = 8883`), its default.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """How a server is set up. Times are in seconds unless a name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLEETROOT_", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    config: Path | None = None
+    data: Path = Path("data")
+
+    bind: str = "127.0.0.1"
+    hostname: str = "localhost"
+    mqtt_port: int = Field(default=8883, ge=0, le=65535)
+    https_port: int = Field(default=8443, ge=0, le=65535)
+    console_port: int = Field(default=8444, ge=0, le=65535)
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    # Embedded in every certificate for ever, so chosen on the first start and kept.
+    pki_url: str | None = None
+    subscription_id: str = "00000000-0000-0000-0000-000000000000"
+    resource_group: str = "fleetroot"
+
+    # Where the master key is; see `custody.master` for what is tried in which order.
+    master_key_file: Path | None = None
+    master_key: SecretStr | None = None
+    passphrase: SecretStr | None = None
+
+    # A certificate of the operator's own, instead of one of the server CA's (PEM files).
+    server_certificate: Path | None = None
+    server_key: Path | None = None
+
+    event_retention_hours: float = Field(default=24.0, gt=0)
+    event_retention_count: int = Field(default=1_000_000, gt=0)
+    lease_seconds: float = Field(default=10.0, gt=0)
+    max_connections: int = Field(default=100_000, gt=0)
+    max_handshakes_per_source: int = Field(default=64, gt=0)
+    drain_seconds: float = Field(default=5.0, ge=0)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    @field_validator("hostname")
+    @classmethod
+    def _lower(cls, value: str) -> str:
+        return value.strip().lower()
+
+    @field_validator("pki_url")
+    @classmethod
+    def _is_plain_http(cls, value: str | None) -> str | None:
+        """RFC 5280 §4.2.1.13 and §4.2.2.1 count on access without TLS, which would need the very
+        certificates that are asked about.
+        """
+        if value is not None and not value.startswith("http://"):
+            raise ValueError("the PKI URL must start with http://")
+        return value.rstrip("/") if value else None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Settings:
+        if (self.server_certificate is None) != (self.server_key is None):
+            raise ValueError("server_certificate and server_key go together")
+        return self
+
+    @property
+    def event_retention(self) -> timedelta:
+        """How long the event log keeps an event."""
+        return timedelta(hours=self.event_retention_hours)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line's values, then the environment, then the file that either names."""
+        named: dict[str, Any] = {**env_settings(), **init_settings()}
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        if (config := named.get("config")) is not None:
+            path = Path(config)
+            if not path.is_file():
+                raise ValueError(f"there is no settings file {path}")
+            sources = (*sources, TomlConfigSettingsSource(settings_cls, path))
+        return sources
