@@ -25,7 +25,7 @@ from fleetroot.pki.keys import (
     KeyRefused,
     KeyType,
     PublicKey,
-    certified_key,
+    certified_key_info,
     is_strongly_signed,
 )
 
@@ -72,6 +72,7 @@ class CertificateRequest:
 
     der: bytes
     public_key: PublicKey
+    public_key_info: bytes  # DER
     key_type: KeyType
     common_name: str
 
@@ -132,7 +133,7 @@ def parse_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> 
             "equal to the registration id",
         )
     try:
-        public_key, key_type = certified_key(request)
+        public_key, key_type, info = certified_key_info(request)
     except KeyRefused as error:
         raise CsrRefused(CsrRefusal.KEY_NOT_ALLOWED, error.message) from error
     if key_type not in allowed:
@@ -150,7 +151,7 @@ def parse_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> 
             CsrRefusal.BAD_SIGNATURE,
             "the signature of the certificate signing request does not verify",
         )
-    return CertificateRequest(der, public_key, key_type, common_name)
+    return CertificateRequest(der, public_key, info, key_type, common_name)
 
 
 def _check_length(text: str, max_characters: int) -> None:

@@ -1,6 +1,7 @@
-"""Walking over DER elements whose structure the library has already checked.
+"""DER elements: making them, and walking over those whose structure the library has checked.
 
-Only for what `cryptography` parses but does not show. Never the first reader of foreign bytes.
+Reading is only for what `cryptography` parses but does not show: never the first reader of foreign
+bytes.
 
 Source: ITU-T X.690 §8.1 (identifier, length, contents) and §10.1 (definite lengths).
 """
@@ -10,6 +11,15 @@ from __future__ import annotations
 from typing import Final
 
 _LONG_FORM: Final = 0x80
+
+
+def element(tag: int, contents: bytes) -> bytes:
+    """An element of one tag octet."""
+    length = len(contents)
+    if length < _LONG_FORM:
+        return bytes((tag, length)) + contents
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, _LONG_FORM | len(octets))) + octets + contents
 
 
 def skip_element(der: bytes) -> bytes:

@@ -88,6 +88,15 @@ class Issuer:
             )
         return Validity(max(now - BACKDATE, self._not_before), min(now + lifetime, self._not_after))
 
+    def check_key(self, issuer_key: PrivateKey) -> None:
+        """Raises:
+        ValueError: the key is not the issuer's.
+        """
+        if not self._proven or self._proven[0] is not issuer_key:
+            if issuer_key.public_key() != self.public_key:
+                raise ValueError("the private key is not that of the issuing certificate")
+            self._proven[:] = [issuer_key]
+
     def sign(
         self,
         issuer_key: PrivateKey,
@@ -103,10 +112,7 @@ class Issuer:
         Raises:
             ValueError: the key is not the issuer's.
         """
-        if not self._proven or self._proven[0] is not issuer_key:
-            if issuer_key.public_key() != self.public_key:
-                raise ValueError("the private key is not that of the issuing certificate")
-            self._proven[:] = [issuer_key]
+        self.check_key(issuer_key)
         # The constructor takes all at once; the chained calls copy and re-check the extensions
         # once for each of them, which took a quarter of the time.
         return x509.CertificateBuilder(
@@ -145,18 +151,6 @@ def extension(
 ) -> x509.Extension[x509.ExtensionType]:
     """An extension with its own OID, as the certificate builder wants it."""
     return x509.Extension(value.oid, critical, value)
-
-
-def encoded(
-    extensions: Sequence[x509.Extension[x509.ExtensionType]],
-) -> tuple[x509.Extension[x509.ExtensionType], ...]:
-    """The same extensions, encoded once instead of at every signature."""
-    return tuple(
-        x509.Extension(
-            each.oid, each.critical, x509.UnrecognizedExtension(each.oid, each.value.public_bytes())
-        )
-        for each in extensions
-    )
 
 
 def subject_key_identifier(public_key: PublicKey) -> x509.Extension[x509.ExtensionType]:

@@ -173,7 +173,20 @@ def key_type_of(key: object) -> KeyType:
 def certified_key(
     holder: x509.Certificate | x509.CertificateSigningRequest,
 ) -> tuple[PublicKey, KeyType]:
-    """The public key in a certificate or request, and its kind.
+    """The public key in a certificate or request, and its kind; see `certified_key_info`.
+
+    Raises:
+        KeyRefused: the key is malformed or of no accepted kind.
+    """
+    key, key_type, _ = certified_key_info(holder)
+    return key, key_type
+
+
+def certified_key_info(
+    holder: x509.Certificate | x509.CertificateSigningRequest,
+) -> tuple[PublicKey, KeyType, bytes]:
+    """The public key in a certificate or request, its kind, and its SubjectPublicKeyInfo as we
+    would spell it.
 
     The library reads explicit curve parameters that equal a named curve as that curve. RFC 5480
     §2.1.1 forbids them, and so does this function: the AlgorithmIdentifier must be spelt as we
@@ -191,15 +204,20 @@ def certified_key(
     except ValueError as error:
         raise KeyRefused(KeyRefusal.MALFORMED, "the public key cannot be read") from error
     key_type = key_type_of(key)
-    ours = key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    ours = public_key_info(key)  # type: ignore[arg-type]  # key_type_of has narrowed it
     if _key_algorithm(_public_key_info(holder)) != _key_algorithm(ours):
         raise KeyRefused(
             KeyRefusal.EXPLICIT_PARAMETERS,
             "the public key must name its algorithm or curve, without parameters of its own",
         )
-    return key, key_type  # type: ignore[return-value]  # key_type_of has narrowed it
+    return key, key_type, ours  # type: ignore[return-value]  # key_type_of has narrowed it
+
+
+def public_key_info(key: PublicKey) -> bytes:
+    """The key's SubjectPublicKeyInfo, DER (RFC 5280 §4.1.2.7)."""
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def signature_hash(

@@ -16,19 +16,19 @@ from typing import Final
 from uuid import UUID
 
 from cryptography import x509
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from fleetroot.pki.certificate import URN_UUID, new_serial, to_der
+from fleetroot.pki.certificate import URN_UUID, new_serial
 from fleetroot.pki.csr import CertificateRequest
 from fleetroot.pki.issuer import (
     Issuer,
-    encoded,
     extension,
     own_validity,
     self_sign,
     subject_key_identifier,
 )
-from fleetroot.pki.keys import PrivateKey, PublicKey
+from fleetroot.pki.keys import PrivateKey, PublicKey, public_key_info
+from fleetroot.pki.template import LeafTemplate, encode_extensions
 from fleetroot.pki.urls import PkiUrls
 
 
@@ -171,17 +171,14 @@ class OperationalProfile:
     crl_shards: int
     validity: timedelta
     _issuer: Issuer = field(init=False, repr=False, compare=False)
-    # All extensions that do not depend on the device, once for each shard.
-    _fixed: tuple[tuple[x509.Extension[x509.ExtensionType], ...], ...] = field(
-        init=False, repr=False, compare=False
-    )
+    _template: LeafTemplate = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_profile(self.issuer.subject, self.validity)
         if self.crl_shards < 1:
             raise ValueError("a revocation list has at least one shard")
         issuer = Issuer(self.issuer)
-        everywhere = encoded(
+        everywhere = encode_extensions(
             [
                 NOT_A_CA,
                 extension(key_usage(digital_signature=True), critical=True),
@@ -190,12 +187,15 @@ class OperationalProfile:
                 _authority_information(self.urls),
             ]
         )
-        fixed = tuple(
-            everywhere + encoded([_revocation_list(self.urls, shard)])
-            for shard in range(self.crl_shards)
+        template = LeafTemplate(
+            self.issuer.subject.public_bytes(),
+            tuple(
+                everywhere + encode_extensions([_revocation_list(self.urls, shard)])
+                for shard in range(self.crl_shards)
+            ),
         )
         object.__setattr__(self, "_issuer", issuer)
-        object.__setattr__(self, "_fixed", fixed)
+        object.__setattr__(self, "_template", template)
 
     def issue(
         self,
@@ -219,27 +219,29 @@ class OperationalProfile:
             IssuerExpired: the issuing CA is not valid now.
             ValueError: the key is not the issuing CA's, or the device id is empty.
         """
-        public_key = request.public_key if isinstance(request, CertificateRequest) else request
+        info = (
+            request.public_key_info
+            if isinstance(request, CertificateRequest)
+            else public_key_info(request)
+        )
+        if not device_id:
+            raise ValueError("a device id must not be empty")
+        self._issuer.check_key(issuer_key)
         serial = new_serial()
         shard = serial % self.crl_shards
         validity = self._issuer.validity(now, self.validity)
-        certificate = self._issuer.sign(
+        # A common name has up to 64 characters by RFC 5280 appendix A, a device id up to 128.
+        # Longer names are read by every verifier we know; cutting one would name another device.
+        der = self._template.sign(
             issuer_key,
-            subject=_device_name(device_id),
-            public_key=public_key,
             serial=serial,
-            validity=validity,
-            extensions=(
-                *self._fixed[shard],
-                subject_key_identifier(public_key),
-                extension(
-                    x509.SubjectAlternativeName(
-                        [x509.UniformResourceIdentifier(f"{URN_UUID}{generation}")]
-                    )
-                ),
-            ),
+            not_before=validity.not_before,
+            not_after=validity.not_after,
+            common_name=device_id,
+            public_key_info=info,
+            uri=f"{URN_UUID}{generation}",
+            shard=shard,
         )
-        der = to_der(certificate)
         return IssuedCertificate(
             der=der,
             serial=serial,
@@ -260,16 +262,6 @@ def check_profile(subject: x509.Name, validity: timedelta) -> None:
         raise ValueError("a CA's subject must not be empty")
     if validity < timedelta(seconds=1):
         raise ValueError("the validity must be at least a second")
-
-
-def _device_name(device_id: str) -> x509.Name:
-    if not device_id:
-        raise ValueError("a device id must not be empty")
-    # Ids have up to 128 characters, a common name by RFC 5280 appendix A 64. Names longer than
-    # that are read by every verifier we know, and cutting an id would name another device.
-    return x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, device_id, _validate=len(device_id) <= 64)]
-    )
 
 
 def _revocation_list(urls: PkiUrls, shard: int) -> x509.Extension[x509.ExtensionType]:

@@ -1,0 +1,195 @@
+"""The bytes of a leaf certificate, put together from what its profile fixed beforehand.
+
+The library's builder encodes every extension anew and parses what it has just signed, which takes
+longer than a P-256 signature does. All that depends on the device here is a serial number, two
+times, a name, a key and three extensions, so the rest is encoded once, by the library, and joined.
+A test holds the outcome against the builder's, byte for byte.
+
+Source: RFC 5280 §4.1 and §4.2; ITU-T X.690 §10 and §11 (DER).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
+
+from fleetroot.pki.der import element, skip_element, unwrap_sequence
+from fleetroot.pki.keys import PrivateKey, signature_hash
+
+_BOOLEAN_TRUE: Final = b"\x01\x01\xff"
+_INTEGER: Final = 0x02
+_BIT_STRING: Final = 0x03
+_OCTET_STRING: Final = 0x04
+_OBJECT_IDENTIFIER: Final = 0x06
+_UTF8_STRING: Final = 0x0C
+_UTC_TIME: Final = 0x17
+_GENERALIZED_TIME: Final = 0x18
+_SEQUENCE: Final = 0x30
+_SET: Final = 0x31
+_EXTENSIONS: Final = 0xA3  # [3] EXPLICIT
+_URI: Final = 0x86  # GeneralName: [6] IMPLICIT IA5String
+_VERSION_3: Final = b"\xa0\x03\x02\x01\x02"
+_COMMON_NAME: Final = element(_OBJECT_IDENTIFIER, b"\x55\x04\x03")
+_SUBJECT_KEY_IDENTIFIER: Final = element(_OBJECT_IDENTIFIER, b"\x55\x1d\x0e")
+_SUBJECT_ALTERNATIVE_NAME: Final = element(_OBJECT_IDENTIFIER, b"\x55\x1d\x11")
+
+# AlgorithmIdentifiers: RFC 5758 §3.2, RFC 4055 §5, RFC 9881 §2.
+_ECDSA: Final = {
+    "sha256": bytes.fromhex("300a06082a8648ce3d040302"),
+    "sha384": bytes.fromhex("300a06082a8648ce3d040303"),
+    "sha512": bytes.fromhex("300a06082a8648ce3d040304"),
+}
+_RSA_SHA256: Final = bytes.fromhex("300d06092a864886f70d01010b0500")
+_ML_DSA: Final = bytes.fromhex("300b06096086480165030403")
+
+
+@dataclass(frozen=True, slots=True)
+class LeafTemplate:
+    """What is the same in every leaf of a profile, encoded.
+
+    Attributes:
+        issuer: the issuer's Name.
+        extensions: those that do not depend on the device, once for each shard.
+    """
+
+    issuer: bytes
+    extensions: tuple[bytes, ...]
+
+    def sign(
+        self,
+        issuer_key: PrivateKey,
+        *,
+        serial: int,
+        not_before: datetime,
+        not_after: datetime,
+        common_name: str,
+        public_key_info: bytes,
+        uri: str,
+        shard: int,
+    ) -> bytes:
+        """The certificate, DER.
+
+        Args:
+            issuer_key: the issuer's; that it is, the caller has made sure.
+            public_key_info: SubjectPublicKeyInfo, DER.
+            uri: the one subject alternative name, ASCII.
+        """
+        algorithm = _signature_algorithm(issuer_key)
+        to_be_signed = element(
+            _SEQUENCE,
+            b"".join(
+                (
+                    _VERSION_3,
+                    _integer(serial),
+                    algorithm,
+                    self.issuer,
+                    element(_SEQUENCE, _time(not_before) + _time(not_after)),
+                    _name(common_name),
+                    public_key_info,
+                    element(
+                        _EXTENSIONS,
+                        element(
+                            _SEQUENCE,
+                            self.extensions[shard]
+                            + _key_identifier(public_key_info)
+                            + _alternative_name(uri),
+                        ),
+                    ),
+                )
+            ),
+        )
+        signature = element(_BIT_STRING, b"\0" + _sign(issuer_key, to_be_signed))
+        return element(_SEQUENCE, to_be_signed + algorithm + signature)
+
+
+def encode_extensions(extensions: Sequence[x509.Extension[x509.ExtensionType]]) -> bytes:
+    """The extensions one after the other, as RFC 5280 §4.1 has them."""
+    return b"".join(
+        element(
+            _SEQUENCE,
+            _oid(each.oid)
+            + (_BOOLEAN_TRUE if each.critical else b"")
+            + element(_OCTET_STRING, each.value.public_bytes()),
+        )
+        for each in extensions
+    )
+
+
+def _oid(oid: x509.ObjectIdentifier) -> bytes:
+    first, second, *rest = (int(arc) for arc in oid.dotted_string.split("."))
+    return element(
+        _OBJECT_IDENTIFIER, b"".join(_base128(arc) for arc in (40 * first + second, *rest))
+    )
+
+
+def _base128(arc: int) -> bytes:
+    octets = [arc & 0x7F]
+    while arc := arc >> 7:
+        octets.append(arc & 0x7F | 0x80)
+    return bytes(reversed(octets))
+
+
+def _integer(value: int) -> bytes:
+    return element(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def _time(at: datetime) -> bytes:
+    """UTCTime through 2049, GeneralizedTime from then on (RFC 5280 §4.1.2.5)."""
+    if at.year < 2050:
+        return element(_UTC_TIME, at.strftime("%y%m%d%H%M%SZ").encode())
+    return element(_GENERALIZED_TIME, at.strftime("%Y%m%d%H%M%SZ").encode())
+
+
+def _name(common_name: str) -> bytes:
+    attribute = _COMMON_NAME + element(_UTF8_STRING, common_name.encode())
+    return element(_SEQUENCE, element(_SET, element(_SEQUENCE, attribute)))
+
+
+def _key_identifier(public_key_info: bytes) -> bytes:
+    """SHA-1 of the key's bits, as a name and not as a protection (RFC 5280 §4.2.1.2, method 1)."""
+    bits = unwrap_sequence(skip_element(unwrap_sequence(public_key_info)))[1:]
+    digest = hashlib.sha1(bits, usedforsecurity=False).digest()
+    value = element(_OCTET_STRING, digest)
+    return element(_SEQUENCE, _SUBJECT_KEY_IDENTIFIER + element(_OCTET_STRING, value))
+
+
+def _alternative_name(uri: str) -> bytes:
+    names = element(_SEQUENCE, element(_URI, uri.encode("ascii")))
+    return element(_SEQUENCE, _SUBJECT_ALTERNATIVE_NAME + element(_OCTET_STRING, names))
+
+
+def _signature_algorithm(key: PrivateKey) -> bytes:
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            return _ECDSA[_hash(key).name]
+        case rsa.RSAPrivateKey():
+            return _RSA_SHA256
+        case mldsa.MLDSA44PrivateKey():
+            return _ML_DSA + b"\x11"
+        case mldsa.MLDSA65PrivateKey():
+            return _ML_DSA + b"\x12"
+        case mldsa.MLDSA87PrivateKey():
+            return _ML_DSA + b"\x13"
+
+
+def _hash(key: PrivateKey) -> hashes.HashAlgorithm:
+    algorithm = signature_hash(key)
+    assert algorithm is not None  # noqa: S101 - asked of EC and RSA keys only
+    return algorithm
+
+
+def _sign(key: PrivateKey, data: bytes) -> bytes:
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            return key.sign(data, ec.ECDSA(_hash(key)))
+        case rsa.RSAPrivateKey():
+            return key.sign(data, padding.PKCS1v15(), _hash(key))
+        case _:
+            return key.sign(data)
