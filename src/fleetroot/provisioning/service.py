@@ -132,18 +132,19 @@ class Provisioning:
             Unauthorized: the device did not prove who it is.
         """
         check_registration_id(registration_id)
-        attested = await self._attest(id_scope, registration_id, token, self._clock.now())
-        registration = attested.registration
-        if registration is None or registration.operation_id != operation_id:
-            raise RegistrationNotFound("the device has no such operation")
-        fingerprint = registration.certificate_sha256
-        chain = (
-            None
-            if fingerprint is None
-            else await self._store.read(lambda tx: self._issuance.chain_of(tx, fingerprint))
-        )
-        hosts = {hub.id: hub.host_name for hub in attested.hubs}
-        return RegistrationResult(registration, hosts.get(registration.hub_id or ""), chain)
+        now = self._clock.now()
+
+        def read(tx: Transaction) -> RegistrationResult:
+            attested = self._attest(tx, id_scope, registration_id, token, now)
+            registration = attested.registration
+            if registration is None or registration.operation_id != operation_id:
+                raise RegistrationNotFound("the device has no such operation")
+            fingerprint = registration.certificate_sha256
+            chain = self._issuance.chain_of(tx, fingerprint) if fingerprint else None
+            hosts = {hub.id: hub.host_name for hub in attested.hubs}
+            return RegistrationResult(registration, hosts.get(registration.hub_id or ""), chain)
+
+        return await self._store.read(read)
 
     # --- attestation
 
@@ -161,10 +162,16 @@ class Provisioning:
             groups.sort(key=lambda group: group.id != registration.enrollment_id)
         return _Candidate(service, tuple(groups), registration, hubs)
 
-    async def _attest(
-        self, id_scope: str, registration_id: str, token: SasToken | None, now: datetime
+    def _attest(
+        self,
+        tx: Transaction,
+        id_scope: str,
+        registration_id: str,
+        token: SasToken | None,
+        now: datetime,
     ) -> _Attested:
-        found = await self._store.read(lambda tx: self._read(tx, id_scope, registration_id))
+        """Finds the enrollment that the device proves to be under."""
+        found = self._read(tx, id_scope, registration_id)
         if not found.enrollments:
             raise EnrollmentNotFound("Enrollment not found", reason="no enrollment")
         if token is None:
@@ -191,12 +198,14 @@ class Provisioning:
 
     async def _register_once(self, request: RegisterRequest) -> RegistrationResult:
         now = self._clock.now()
-        attested = await self._attest(request.id_scope, request.registration_id, request.token, now)
-        settings = attested.enrollment.settings
-        device_id = settings.device_id or attested.registration_id
-        policy, device, is_new = await self._store.read(
-            lambda tx: self._read_device(tx, attested, device_id, now)
-        )
+
+        def read(tx: Transaction) -> tuple[_Attested, Policy | None, Device, bool]:
+            attested = self._attest(
+                tx, request.id_scope, request.registration_id, request.token, now
+            )
+            return attested, *self._read_device(tx, attested, now)
+
+        attested, policy, device, is_new = await self._store.read(read)
         if not device.enabled:
             raise Unauthorized("device disabled", message="The device is disabled")
         hub = self._allocate(attested)
@@ -211,8 +220,9 @@ class Provisioning:
 
     @staticmethod
     def _read_device(
-        tx: Transaction, attested: _Attested, device_id: str, now: datetime
+        tx: Transaction, attested: _Attested, now: datetime
     ) -> tuple[Policy | None, Device, bool]:
+        device_id = attested.enrollment.settings.device_id or attested.registration_id
         policy_id = attested.enrollment.settings.policy_id
         policy = None if policy_id is None else policies.get(tx, policy_id)
         device = devices.find(tx, attested.service.namespace_id, device_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
@@ -219,4 +220,4 @@ def rotate_generation(tx: Transaction, device: Device, now: datetime) -> None:
 
 def new_etag() -> str:
     """An opaque value that no earlier version of a resource had."""
-    return uuid4().hex[:16]
+    return secrets.token_hex(8)
