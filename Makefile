@@ -1,0 +1,67 @@
+# Every target does its own set-up, on a machine with Python 3.11 or newer and make.
+# What is installed, and in which version, stands in requirements/*.txt with hashes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test up bench lint format lock clean
+
+help:  ## Show this help
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: .venv/.installed  ## Make .venv with the program in it (.venv/bin/fleetroot)
+
+demo: .venv/.installed .venv-sdk/.installed  ## Run the main job from nothing, each step timed
+	@tools/debian-packages demo
+	@$(BIN)/python -m demo
+
+test: .venv/.installed-test .venv-sdk/.installed  ## Run all tests from nothing
+	@tools/debian-packages test
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered tests
+
+up: .venv/.installed  ## Start a server on ./data
+	@$(BIN)/fleetroot up
+
+bench: .venv/.installed  ## Print the benchmark table
+	@$(BIN)/python -m bench
+
+lint: .venv/.installed-test  ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.installed-test  ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: .venv/.installed-test  ## Pin and hash the newest versions that the ranges allow
+	@tools/lock $(PYTHON)
+
+clean:  ## Remove the environments and caches; ./data stays
+	rm -rf .venv .venv-sdk .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "Fleetroot needs Python 3.11 or newer; say which with make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.installed: .venv/.created requirements/main.txt requirements/build.txt pyproject.toml
+	@echo "Installing Fleetroot into .venv ..."
+	@$(BIN)/pip $(PIP_INSTALL) -r requirements/build.txt -r requirements/main.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.installed-test: .venv/.installed requirements/test.txt
+	@echo "Installing what tests need into .venv ..."
+	@$(BIN)/pip $(PIP_INSTALL) -r requirements/test.txt
+	@touch $@
+
+# The unmodified Azure device SDK needs another paho-mqtt than we do.
+.venv-sdk/.installed: requirements/sdk-python.txt
+	@echo "Installing the Azure device SDK into .venv-sdk ..."
+	@$(PYTHON) -m venv .venv-sdk
+	@.venv-sdk/bin/pip $(PIP_INSTALL) -r requirements/sdk-python.txt
+	@touch $@
