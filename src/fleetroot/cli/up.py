@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import uvloop
-from pydantic import ValidationError
-
-from fleetroot.settings import Settings
 
 
 @click.command()
@@ -35,9 +31,13 @@ def up(**given: Any) -> None:
     environment as well (FLEETROOT_MQTT_PORT) or from the settings file (mqtt_port).
     """
     # Here, because the other commands start faster without it.
+    import uvloop
+    from pydantic import ValidationError
+
     from fleetroot import app, logs
     from fleetroot.custody import MasterKeyUnusable, WrongMasterKey
     from fleetroot.errors import FleetrootError
+    from fleetroot.settings import Settings
 
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
