@@ -1,0 +1,106 @@
+"""The unmodified `azure-iot-device` SDK, in an environment of its own, as the device."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from fleet import Certified, Fleet
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-sdk/bin/python"
+SCRIPT = ROOT / "demo/sdk_device.py"
+
+pytestmark = pytest.mark.skipif(
+    not PYTHON.exists(), reason="the SDK's environment is missing: `make test` makes it"
+)
+
+
+class SdkFailed(Exception):
+    """The SDK raised; its last line says what."""
+
+
+async def sdk(job: str, fleet: Fleet, **order: Any) -> dict[str, Any]:
+    order["ca"] = Path(fleet.bootstrap["serverCaFile"]).read_text()
+    process = await asyncio.create_subprocess_exec(
+        str(PYTHON),
+        str(SCRIPT),
+        job,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate(json.dumps(order).encode())
+    if process.returncode:
+        raise SdkFailed(err.decode())
+    return dict(json.loads(out))
+
+
+def key_order(fleet: Fleet, registration_id: str, key: bytes) -> dict[str, Any]:
+    return {
+        "host": fleet.bootstrap["hostname"],
+        "registrationId": registration_id,
+        "idScope": fleet.id_scope,
+        "symmetricKey": base64.b64encode(key).decode(),
+        "telemetry": '{"t": 1}',
+    }
+
+
+def certificate_order(fleet: Fleet, device_id: str, held: Certified, path: Path) -> dict[str, Any]:
+    certificate, key = path / "certificate.pem", path / "key.pem"
+    certificate.write_bytes(held.leaf.public_bytes(Encoding.PEM))
+    key.write_bytes(held.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return {
+        "hub": fleet.hub_host,
+        "deviceId": device_id,
+        "certificate": str(certificate),
+        "key": str(key),
+        "dates": {
+            "notBefore": held.leaf.not_valid_before_utc.isoformat(),
+            "notAfter": held.leaf.not_valid_after_utc.isoformat(),
+        },
+    }
+
+
+async def test_sdk_provisions_by_key_and_sends_telemetry(public_fleet: Fleet) -> None:
+    key, _ = await public_fleet.enroll("sdk-1")
+    saw = await sdk("by-key", public_fleet, **key_order(public_fleet, "sdk-1", key))
+    assert saw == {"status": "assigned", "hub": public_fleet.hub_host, "deviceId": "sdk-1"}
+    [event] = await public_fleet.events()
+    assert event["text"] == '{"t": 1}'
+    assert event["properties"] == {"sdk": "azure-iot-device"}
+    assert event["systemProperties"]["contentType"] == "application/json"
+
+
+async def test_sdk_with_a_wrong_key_is_told_unauthorized(public_fleet: Fleet) -> None:
+    await public_fleet.enroll("sdk-1")
+    with pytest.raises(SdkFailed, match="401"):
+        await sdk("by-key", public_fleet, **key_order(public_fleet, "sdk-1", b"x" * 64))
+
+
+async def test_sdk_connects_with_a_certificate_and_reads_its_dates_back(
+    public_fleet: Fleet, tmp_path: Path
+) -> None:
+    held = await public_fleet.provision("sdk-1")
+    order = certificate_order(public_fleet, "sdk-1", held, tmp_path)
+    saw = await sdk("by-certificate", public_fleet, **order)
+    assert saw["reported"] == order["dates"]
+
+
+async def test_sdk_with_a_revoked_certificate_is_refused(
+    public_fleet: Fleet, tmp_path: Path
+) -> None:
+    held = await public_fleet.provision("sdk-1")
+    await public_fleet.http.post("/fleetroot/devices/sdk-1/revoke")
+    with pytest.raises(SdkFailed, match=r"(?i)not authori[sz]ed|unauthorized"):
+        await sdk(
+            "by-certificate",
+            public_fleet,
+            **certificate_order(public_fleet, "sdk-1", held, tmp_path),
+        )
