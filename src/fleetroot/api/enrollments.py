@@ -9,10 +9,10 @@ Source: Azure DPS service REST API, 2021-10-01 and its previews.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot import sas
@@ -24,7 +24,35 @@ from fleetroot.provisioning.administration import EnrollmentWithKeys
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, Service
 from fleetroot.registry.shared_access import Right
 
-router = APIRouter()
+# Those before 2025 do not know `credentialPolicyName`.
+SERVICE_VERSIONS: Final = (
+    "2018-09-01-preview",
+    "2019-03-31",
+    "2021-06-01",
+    "2021-10-01",
+    "2021-11-01-preview",
+    "2025-07-01-preview",
+    "2026-11-01",
+    "2026-11-02-preview",
+    "2026-11-15-preview",
+)
+_KNOWS_POLICIES: Final = "2025"
+
+
+def _api_version(
+    version: Annotated[str, Query(alias="api-version", max_length=64)] = SERVICE_VERSIONS[-1],
+) -> str:
+    """The version of the API that the client speaks; left out, the newest."""
+    if version not in SERVICE_VERSIONS:
+        raise InvalidArgument(
+            f"api-version must be one of {', '.join(SERVICE_VERSIONS)}",
+            reason="unknown api-version",
+        )
+    return version
+
+
+_Version = Annotated[str, Depends(_api_version)]
+router = APIRouter(dependencies=[Depends(_api_version)])
 
 
 class _Wire(BaseModel):
@@ -52,6 +80,19 @@ class ReprovisionBody(_Wire):
     migrate_device_data: bool = Field(default=True, alias="migrateDeviceData")
 
 
+class InitialPropertiesBody(_Wire):
+    """The properties of a new twin."""
+
+    desired: dict[str, Any] | None = None
+
+
+class InitialTwinBody(_Wire):
+    """What a new twin begins with."""
+
+    tags: dict[str, Any] | None = None
+    properties: InitialPropertiesBody | None = None
+
+
 class EnrollmentBody(_Wire):
     """An enrollment or an enrollment group, as it is sent."""
 
@@ -70,7 +111,7 @@ class EnrollmentBody(_Wire):
     )
     iot_hub_host_name: str | None = Field(default=None, alias="iotHubHostName")
     iot_hubs: list[str] | None = Field(default=None, alias="iotHubs")
-    initial_twin: dict[str, Any] | None = Field(default=None, alias="initialTwin")
+    initial_twin: InitialTwinBody | None = Field(default=None, alias="initialTwin")
     credential_policy_name: str | None = Field(default=None, alias="credentialPolicyName")
 
 
@@ -92,18 +133,28 @@ _IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=256)]
 
 @router.put("/enrollments/{id_}")
 async def put_enrollment(
-    request: Request, service: _Writer, id_: str, body: EnrollmentBody, if_match: _IfMatch = None
+    request: Request,
+    service: _Writer,
+    version: _Version,
+    id_: str,
+    body: EnrollmentBody,
+    if_match: _IfMatch = None,
 ) -> dict[str, Any]:
     """Creates or replaces an individual enrollment."""
-    return await _put(request, service, EnrollmentKind.INDIVIDUAL, id_, body, if_match)
+    return await _put(request, service, EnrollmentKind.INDIVIDUAL, version, id_, body, if_match)
 
 
 @router.put("/enrollmentGroups/{id_}")
 async def put_group(
-    request: Request, service: _Writer, id_: str, body: EnrollmentBody, if_match: _IfMatch = None
+    request: Request,
+    service: _Writer,
+    version: _Version,
+    id_: str,
+    body: EnrollmentBody,
+    if_match: _IfMatch = None,
 ) -> dict[str, Any]:
     """Creates or replaces an enrollment group."""
-    return await _put(request, service, EnrollmentKind.GROUP, id_, body, if_match)
+    return await _put(request, service, EnrollmentKind.GROUP, version, id_, body, if_match)
 
 
 @router.get("/enrollments/{id_}")
@@ -151,6 +202,7 @@ async def _put(
     request: Request,
     service: Service,
     kind: EnrollmentKind,
+    version: str,
     id_: str,
     body: EnrollmentBody,
     if_match: str | None,
@@ -167,7 +219,7 @@ async def _put(
         hub_id=await _hub_id(request, service, body),
         update_hub_assignment=body.reprovision_policy.update_hub_assignment,
         migrate_device_data=body.reprovision_policy.migrate_device_data,
-        initial_twin=orjson.dumps(body.initial_twin).decode() if body.initial_twin else None,
+        initial_twin=_initial_twin(body.initial_twin),
     )
     keys = body.attestation.symmetric_key
     made = await administration.put(
@@ -177,9 +229,19 @@ async def _put(
         settings,
         primary_key=sas.decode_key(keys.primary_key) if keys.primary_key else None,
         secondary_key=sas.decode_key(keys.secondary_key) if keys.secondary_key else None,
+        keep_policy=version < _KNOWS_POLICIES
+        and "credential_policy_name" not in body.model_fields_set,
         if_match=_etag(if_match),
     )
     return await _shown(request, service, made)
+
+
+def _initial_twin(twin: InitialTwinBody | None) -> str | None:
+    given = twin.model_dump(exclude_none=True, by_alias=True) if twin else {}
+    try:
+        return orjson.dumps(given).decode() if given else None
+    except orjson.JSONEncodeError:
+        raise InvalidArgument("initialTwin: a value is out of range") from None
 
 
 async def _hub_id(request: Request, service: Service, body: EnrollmentBody) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import structlog
@@ -17,7 +16,12 @@ from fleetroot.gateway.error_bodies import error_body
 from fleetroot.gateway.refusals import Refusals
 
 _log = structlog.get_logger("fleetroot.api")
-_CODES = {404: ErrorCode.NOT_FOUND, 401: ErrorCode.UNAUTHORIZED, 429: ErrorCode.THROTTLED}
+_CODES = {
+    401: ErrorCode.UNAUTHORIZED,
+    404: ErrorCode.NOT_FOUND,
+    413: ErrorCode.TOO_LARGE,
+    429: ErrorCode.THROTTLED,
+}
 
 
 def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
@@ -66,9 +70,10 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
 class BodyLimit:
     """Ends a request whose body is over its limit, before it is in memory."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, clock: Clock) -> None:
         self._app = app
         self._limit = limit
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,18 +90,15 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise TooLarge(f"a body is at most {self._limit} bytes")
+                # FastAPI takes any other exception for a body that cannot be parsed.
+                raise HTTPException(413, f"a body is at most {self._limit} bytes")
             return message
 
         await self._app(scope, bounded, send)
 
     async def _refuse(self, send: Send) -> None:
-        body = json.dumps(
-            {
-                "errorCode": ErrorCode.TOO_LARGE.value,
-                "message": f"a body is at most {self._limit} bytes",
-            }
-        ).encode()
+        error = TooLarge(f"a body is at most {self._limit} bytes")
+        body = error_body(error, self._clock.now())
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

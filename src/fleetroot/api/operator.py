@@ -26,6 +26,7 @@ from fleetroot.registry.model import Authority, Certificate, Device
 router = APIRouter(prefix="/fleetroot", dependencies=[Depends(require_operator)])
 
 _Limit = Annotated[int, Query(ge=1, le=1000)]
+_RowNumber = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 _MAX_WAIT = 30.0
 
 
@@ -138,7 +139,7 @@ async def enable(request: Request, device_id: str) -> dict[str, Any]:
 async def certificates(
     request: Request,
     device: str | None = None,
-    before: int | None = None,
+    before: _RowNumber = None,
     limit: _Limit = 100,
 ) -> dict[str, Any]:
     """A page of the inventory, newest first; `next` is the `before` of the next page."""
@@ -170,7 +171,7 @@ async def certificate(request: Request, name: str) -> dict[str, Any]:
 async def events(
     request: Request,
     hub: str = "default",
-    after: int | None = None,
+    after: _RowNumber = None,
     device: str | None = None,
     limit: _Limit = 100,
     last: Annotated[int | None, Query(ge=0, le=1000)] = None,

@@ -198,8 +198,10 @@ class DeviceConnection(asyncio.Protocol):
         self, topic: str, payload: bytes, qos: int, delivered: Callable[[], None] | None = None
     ) -> bool:
         """Sends a message, and calls `delivered` when the client has it; False if it cannot be
-        sent now.
+        sent now: the window is full, or the client is gone or not let in yet.
         """
+        if self._session.state is not State.CONNECTED:
+            return False
         try:
             self._session.publish(topic, payload, qos, delivered)
         except (Busy, SessionClosed):
@@ -221,6 +223,8 @@ class DeviceConnection(asyncio.Protocol):
 
     def end_after(self, seconds: float, end: Callable[[], None]) -> None:
         """Calls `end` after so many seconds, unless the connection is over by then."""
+        if self._transport.is_closing():
+            return
         # A timer of more than a day is set again, so that it need not be exact over months.
         if seconds > _LONG_TIMER:
             self._end_timer = self._loop.call_later(
@@ -312,7 +316,7 @@ class DeviceConnection(asyncio.Protocol):
             return
         silent = self._loop.time() - self._heard_at
         if silent >= timeout:
-            self._refused("keep-alive", f"silent for {silent:.0f} s")
+            self._refused("keep-alive", f"silent: {silent:.0f} s")
             self.close()
             return
         self._timer = self._loop.call_later(timeout - silent, self._keep_alive)

@@ -197,7 +197,7 @@ class HubWire:
         answer: CredentialAnswer,
         qos: int,
         delivered: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> bool:
         """See `hub.model.Connection.answer_credential_request`."""
         match answer:
             case Accepted():
@@ -208,7 +208,7 @@ class HubWire:
                 status, body = answer.code.status, error_body(answer, self._clock.now())
         # Exactly this topic: clients of the preview know no further parameter.
         topic = f"$iothub/credentials/res/{status}/?$rid={request_id}"
-        self._connection.publish(topic, body, qos, delivered)
+        return self._connection.publish(topic, body, qos, delivered)
 
     # --- messages and twins
 

@@ -93,5 +93,8 @@ def parse_name(username: str) -> Name:
 
 def _api_version(query: str) -> str | None:
     # Node sends `&model-id=dtmi:…;1` raw: a semicolon separates nothing here.
-    values = parse_qs(query, max_num_fields=32).get("api-version")
+    try:
+        values = parse_qs(query, max_num_fields=32).get("api-version")
+    except ValueError:
+        raise InvalidArgument("user name has too many fields") from None
     return values[0] if values else None

@@ -54,7 +54,7 @@ class Hubs:
         self._authentication = Authentication(sealer)
         self._appended = asyncio.Event()
         self.live = LiveTable(store)
-        self.renewal = Renewal(store, issuance, clock)
+        self.renewal = Renewal(store, issuance, self.live, clock)
         outbox.listen(self.live.heard, self.live.lease_lost)
 
     async def start(self) -> None:
@@ -148,6 +148,7 @@ class Hubs:
             self.live.leave(session)
             raise
         if session.ended is not None:
+            self.disconnect(session)
             raise Unauthorized(f"ended while connecting: {session.ended.value}")
         return session, present
 
@@ -241,7 +242,8 @@ class Hubs:
             if found or left <= 0:
                 return (found[-1].seq if found else start), found
             try:
-                await asyncio.wait_for(appended.wait(), left)
+                async with asyncio.timeout(left):
+                    await appended.wait()
             except TimeoutError:
                 continue
 

@@ -111,6 +111,12 @@ class LiveTable:
         """The device's sessions, one for each hub that it is connected to."""
         return list(self._sessions.get((namespace_id, device_key), {}).values())
 
+    def current(self, session: LiveSession) -> LiveSession:
+        """The session that has the place of `session` now; itself, if none has."""
+        principal = session.principal
+        of_device = self._sessions.get((principal.hub.namespace_id, principal.device_key), {})
+        return of_device.get(principal.hub.id, session)
+
     def enter(self, session: LiveSession) -> None:
         """Adds a session; one that the device had on the hub is replaced and ended."""
         principal = session.principal

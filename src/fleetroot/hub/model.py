@@ -147,9 +147,9 @@ class Connection(Protocol):
         answer: CredentialAnswer,
         qos: int,
         delivered: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> bool:
         """Sends an answer, and calls `delivered` when the device has it: at QoS 1 its
-        acknowledgement, at QoS 0 the sending.
+        acknowledgement, at QoS 0 the sending. False if it cannot be sent now.
         """
         ...
 

@@ -33,7 +33,7 @@ from fleetroot.errors import (
     Unavailable,
 )
 from fleetroot.hub import identities, requests
-from fleetroot.hub.live import LiveSession
+from fleetroot.hub.live import LiveSession, LiveTable
 from fleetroot.hub.model import Accepted, Channel, CredentialAnswer, Issued
 from fleetroot.hub.requests import CredentialRequest, RequestState
 from fleetroot.ids import canonical
@@ -61,9 +61,10 @@ class _Wish:
 class Renewal:
     """Issues certificates to devices that are connected."""
 
-    def __init__(self, store: Store, issuance: Issuance, clock: Clock) -> None:
+    def __init__(self, store: Store, issuance: Issuance, live: LiveTable, clock: Clock) -> None:
         self._store = store
         self._issuance = issuance
+        self._live = live
         self._clock = clock
 
     async def request(self, session: LiveSession, request_id: str, body: bytes) -> None:
@@ -196,7 +197,10 @@ class Renewal:
     def _tell_final(
         self, session: LiveSession, request: CredentialRequest, answer: CredentialAnswer
     ) -> None:
-        """Gives the final answer; the request ends when it reached the device."""
+        """Gives the final answer to the connection that the device has now, which may be a newer
+        one than it asked over; the request ends when it reached the device.
+        """
+        session = self._live.current(session)
 
         def delivered() -> None:
             self._store.submit(lambda tx: requests.remove(tx, request))
@@ -211,12 +215,11 @@ class Renewal:
         answer: CredentialAnswer,
         delivered: Callable[[], None] | None = None,
     ) -> bool:
-        """Gives an answer to a device that listens; whether it does."""
+        """Gives an answer to a device that listens; whether it could be sent."""
         qos = session.subscriptions.get(Channel.CREDENTIALS)
         if qos is None or session.ended is not None:
             return False
-        session.connection.answer_credential_request(request_id, answer, qos, delivered)
-        return True
+        return session.connection.answer_credential_request(request_id, answer, qos, delivered)
 
 
 def _parse(body: bytes, device_key: str) -> _Wish:

@@ -119,9 +119,9 @@ def merge(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 def _check(value: object, *, depth: int) -> None:
     match value:
+        case dict() | list() if depth > _MAX_DEPTH:
+            raise InvalidArgument(f"twin properties are at most {_MAX_DEPTH} levels deep")
         case dict():
-            if depth > _MAX_DEPTH:
-                raise InvalidArgument(f"twin properties are at most {_MAX_DEPTH} levels deep")
             for key, below in value.items():
                 _check_key(key)
                 _check(below, depth=depth + 1)

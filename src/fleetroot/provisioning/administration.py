@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
@@ -109,6 +109,7 @@ class Administration:
         Raises:
             InvalidArgument: there is none in the service's namespace.
         """
+        check_name(name, "credentialPolicyName")
         try:
             policy = await self._store.read(
                 lambda tx: policies.by_name(tx, service.namespace_id, name)
@@ -136,10 +137,11 @@ class Administration:
         *,
         primary_key: bytes | None = None,
         secondary_key: bytes | None = None,
+        keep_policy: bool = False,
         if_match: str | None = None,
     ) -> EnrollmentWithKeys:
         """Creates an enrollment, or replaces the one that `if_match` names by its etag (`*`: any).
-        Keys that are left out are kept, or generated for a new one.
+        Keys that are left out are kept, or generated for a new one; `keep_policy` keeps the policy.
 
         Raises:
             InvalidArgument: an id is not one.
@@ -155,6 +157,8 @@ class Administration:
         before = await self._store.read(
             lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)
         )
+        if keep_policy and before is not None:
+            settings = replace(settings, policy_id=before.settings.policy_id)
         keys = self._keys(before, primary_key, secondary_key)
         spelling = before.id if before else enrollment_id
         sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, keys)

@@ -1,0 +1,71 @@
+"""The user names of CONNECT: which service, which device, which generation of the API."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet import Fleet, refusal
+from fleetroot.errors import InvalidArgument
+from fleetroot.gateway.mqtt import ConnackCode, Connect
+from fleetroot.gateway.names import HubName, ProvisioningName, parse_name
+
+
+@pytest.mark.parametrize(
+    ("username", "name"),
+    [
+        (
+            "0ne1/registrations/dev-1/api-version=2019-03-31&ClientVersion=azsdk%2F1",
+            ProvisioningName("0ne1", "dev-1", "2019-03-31"),
+        ),
+        (
+            "0ne1/registrations/a%3Ab/api-version=2019-03-31",
+            ProvisioningName("0ne1", "a:b", "2019-03-31"),
+        ),
+        (
+            "hub.example/dev-1/?api-version=2019-10-01&DeviceClientType=x%20y",
+            HubName("hub.example", "dev-1", None, "2019-10-01"),
+        ),
+        (
+            "hub.example/dev-1/?api-version=2021-04-12&model-id=dtmi:com:x;1",
+            HubName("hub.example", "dev-1", None, "2021-04-12"),
+        ),
+        (
+            "hub.example/dev-1/mod/?api-version=2021-04-12",
+            HubName("hub.example", "dev-1", "mod", "2021-04-12"),
+        ),
+        ("hub.example/dev-1/?DeviceClientType=x", HubName("hub.example", "dev-1", None, None)),
+    ],
+)
+def test_a_user_name_names_its_service(username: str, name: object) -> None:
+    assert parse_name(username) == name
+
+
+@given(st.text(max_size=200))
+def test_arbitrary_text_is_a_name_or_an_invalid_argument(text: str) -> None:
+    for candidate in (text, f"hub/dev/?{text}", f"s/registrations/d/api-version={text}"):
+        try:
+            parse_name(candidate)
+        except InvalidArgument:
+            continue
+
+
+@given(st.integers(min_value=0, max_value=200))
+def test_a_query_of_many_fields_is_a_name_or_an_invalid_argument(count: int) -> None:
+    try:
+        parse_name("hub/dev/?" + "&".join(["a=1"] * count))
+    except InvalidArgument:
+        assert count > 32
+
+
+@pytest.mark.parametrize("username", ["", "/", "hub", "hub/dev", "a" * 3000])
+async def test_a_user_name_of_no_service_is_bad_credentials(fleet: Fleet, username: str) -> None:
+    code = await refusal(fleet.attach(Connect("dev-1", username=username)))
+    assert code is ConnackCode.BAD_USERNAME_OR_PASSWORD
+
+
+async def test_a_user_name_with_too_many_fields_is_bad_credentials(fleet: Fleet) -> None:
+    username = f"{fleet.hub_host}/dev-1/?" + "&".join(["a=1"] * 50)
+    code = await refusal(fleet.attach(Connect("dev-1", username=username)))
+    assert code is ConnackCode.BAD_USERNAME_OR_PASSWORD
