@@ -8,6 +8,7 @@ import click
 
 from fleetroot import __version__
 from fleetroot.cli.certificates import certificates
+from fleetroot.cli.device import device
 from fleetroot.cli.devices import devices
 from fleetroot.cli.enrollments import enrollments
 from fleetroot.cli.events import events
@@ -21,7 +22,7 @@ def fleetroot() -> None:
     """Identity for IoT fleets: certificate authority, registry, provisioning and gateway."""
 
 
-for command in (up, status, devices, certificates, enrollments, events):
+for command in (up, status, devices, certificates, enrollments, events, device):
     fleetroot.add_command(command)
 
 
