@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fleet import Fleet
 
+from fleet import Fleet
 from fleetroot.clock import ManualClock
 
 

@@ -89,7 +89,12 @@ class Server:
         self._running = [
             asyncio.create_task(self._outbox.run(), name="outbox"),
             asyncio.create_task(
-                _every(_SHORT_DUTIES, self._remove_old_events, self.hubs.renewal.remove_expired),
+                _every(
+                    _SHORT_DUTIES,
+                    self.registry.mark_expired,
+                    self._remove_old_events,
+                    self.hubs.renewal.remove_expired,
+                ),
                 name="short duties",
             ),
             asyncio.create_task(
@@ -122,10 +127,9 @@ class Server:
             self.store, bus, clock, lease=timedelta(seconds=settings.lease_seconds)
         )
         self.hubs = Hubs(self.store, issuance, self._sealer, self._outbox, clock)
-        self.administration = Administration(self.store, self._sealer, clock)
-        self.provisioning = Provisioning(
-            self.store, issuance, Directory(self._sealer), self._sealer, bus, clock
-        )
+        directory = Directory(self._sealer)
+        self.administration = Administration(self.store, directory, self._sealer, clock)
+        self.provisioning = Provisioning(self.store, issuance, directory, self._sealer, bus, clock)
 
     async def _check_master_key(self) -> None:
         """Raises:

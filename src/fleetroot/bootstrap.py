@@ -70,10 +70,10 @@ async def bootstrap(
         hub = await hubs.by_name(NAME)
     except NotFound:
         hub = await hubs.create(namespace, NAME, settings.hostname)
-        await hubs.synchronize(namespace)
     try:
         service = await administration.service(NAME)
     except NotFound:
+        await hubs.synchronize(namespace)  # here: done before anything can assign to the hub
         service = await administration.create_service(
             namespace, NAME, host_name=settings.hostname, hub_ids=[hub.id]
         )

@@ -106,6 +106,24 @@ async def test_certificate_that_we_never_issued_is_refused_and_reported_as_theft
     assert await fleet.refusals() == {"certificate not in the inventory": 1}
 
 
+@pytest.mark.parametrize("device", ["disabled", "unknown", "keys", "unsynchronized"])
+async def test_theft_is_reported_whatever_else_is_wrong(fleet: Fleet, device: str) -> None:
+    await fleet.provision("dev-1")
+    if device == "disabled":
+        await fleet.http.post("/fleetroot/devices/dev-1/disable")
+    elif device == "keys":
+        key, _ = await fleet.enroll("dev-1")
+        await fleet.register("dev-1", token=fleet.provisioning_token("dev-1", key))
+    elif device == "unsynchronized":
+        await fleet.execute("DELETE FROM hub_authorities")
+    name = "dev-2" if device == "unknown" else "dev-1"
+    certified = await stolen(fleet, "dev-1")
+    with capture_logs() as logs:
+        assert await refusal(fleet.connect(name, certified)) is NOT_AUTHORIZED
+    [report] = [entry for entry in logs if entry["log_level"] == "critical"]
+    assert report["device_id"] == name
+
+
 async def test_foreign_certificate_is_not_reported_as_theft(fleet: Fleet) -> None:
     await fleet.provision("dev-1")
     with capture_logs() as logs:
@@ -125,6 +143,27 @@ async def test_expired_certificate_is_refused(timed_fleet: Fleet, clock: ManualC
     clock.advance(certified.leaf.not_valid_after_utc - clock.now() + timedelta(seconds=1))
     assert await refusal(timed_fleet.connect("dev-1", certified)) is NOT_AUTHORIZED
     assert await timed_fleet.refusals() == {"certificate expired": 1}
+
+
+async def test_expired_certificate_is_not_revived_by_setting_the_clock_back(
+    timed_fleet: Fleet, clock: ManualClock
+) -> None:
+    certified = await timed_fleet.provision("dev-1")
+    clock.advance(certified.leaf.not_valid_after_utc - clock.now() + timedelta(seconds=1))
+    await refusal(timed_fleet.connect("dev-1", certified))
+    clock.set_back(timedelta(days=5))
+    assert await refusal(timed_fleet.connect("dev-1", certified)) is NOT_AUTHORIZED
+    assert await timed_fleet.refusals() == {"certificate expired": 2}
+
+
+async def test_certificate_that_expired_unseen_is_not_revived_either(
+    timed_fleet: Fleet, clock: ManualClock
+) -> None:
+    certified = await timed_fleet.provision("dev-1")
+    clock.advance(certified.leaf.not_valid_after_utc - clock.now() + timedelta(seconds=1))
+    await timed_fleet.server.registry.mark_expired()
+    clock.set_back(timedelta(days=5))
+    assert await refusal(timed_fleet.connect("dev-1", certified)) is NOT_AUTHORIZED
 
 
 async def test_certificate_is_good_until_its_last_second(

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from fleetroot.errors import Unauthorized
 from fleetroot.sas import SasToken
 
-_BEARER = "Bearer "
+_BEARER = "bearer "  # a scheme's case does not matter (RFC 9110 §11.1)
 _MAX_TOKEN_CHARACTERS = 4096
 
 
@@ -42,7 +42,7 @@ def _admin_token(request: Request) -> AdminToken:
 def bears_admin_token(request: Request) -> bool:
     """Whether the request bears the operator's token."""
     header = request.headers.get("authorization", "")
-    if not header.startswith(_BEARER):
+    if not header.lower().startswith(_BEARER):
         return False
     return _admin_token(request).is_it(header[len(_BEARER) :].strip())
 

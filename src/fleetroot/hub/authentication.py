@@ -24,11 +24,12 @@ from sqlalchemy import and_, bindparam, select
 
 from fleetroot.custody import Sealer
 from fleetroot.errors import TokenInvalid, Unauthorized
-from fleetroot.hub import hubs, identities
+from fleetroot.hub import identities
 from fleetroot.hub.model import CertificateProof, Hub, Identity, Pin, Principal, Proof, TokenProof
 from fleetroot.ids import canonical
 from fleetroot.pki import Anchors, ChainRefused, load_chain, verify_chain
-from fleetroot.registry import shared_access
+from fleetroot.registry import authorities, inventory, shared_access
+from fleetroot.registry.model import AuthorityKind
 from fleetroot.registry.shared_access import Right
 from fleetroot.sas import SasToken
 from fleetroot.storage import Query, Transaction
@@ -49,6 +50,7 @@ class _Presented:
     generation: UUID
     not_before: datetime
     not_after: datetime
+    expired_at: datetime | None
     revoked_at: datetime | None
     synchronized: bool
 
@@ -71,7 +73,9 @@ def _row(*columns: Any) -> _Admission:
     enabled, generation, *certificate, trusted = columns[_IDENTITY_COLUMNS:]
     presented = None
     if certificate[0] is not None:
-        namespace_id, policy_id, device_key, of_generation, start, end, revoked_at = certificate
+        namespace_id, policy_id, device_key, of_generation, start, end, expired_at, revoked_at = (
+            certificate
+        )
         presented = _Presented(
             namespace_id=namespace_id,
             policy_id=policy_id,
@@ -79,6 +83,7 @@ def _row(*columns: Any) -> _Admission:
             generation=UUID(of_generation),
             not_before=start,
             not_after=end,
+            expired_at=expired_at,
             revoked_at=revoked_at,
             synchronized=trusted is not None,
         )
@@ -101,6 +106,7 @@ _ADMISSION: Final = Query(
         certificates.c.generation.label("of_generation"),
         certificates.c.not_before,
         certificates.c.not_after,
+        certificates.c.expired_at,
         certificates.c.revoked_at,
         hub_authorities.c.authority_id,
     )
@@ -132,6 +138,14 @@ _ADMISSION: Final = Query(
 )
 
 
+class CertificateExpired(Unauthorized):
+    """A certificate was shown whose time is over."""
+
+
+class _NotInInventory(Unauthorized):
+    """A certificate was shown that the inventory does not have."""
+
+
 class Authentication:
     """Decides whether a proof lets a device into a hub."""
 
@@ -151,6 +165,25 @@ class Authentication:
             if isinstance(proof, CertificateProof)
             else _NO_CERTIFICATE
         )
+        try:
+            return self._admit(tx, hub, device_id, proof, fingerprint, now)
+        except Unauthorized as refused:
+            # Whatever else is wrong with the device: a certificate that was never issued is news.
+            if isinstance(proof, CertificateProof) and inventory.find(tx, fingerprint) is None:
+                stranger = self._stranger(tx, hub, device_id, proof, now)
+                if isinstance(refused, _NotInInventory):
+                    raise Unauthorized(stranger) from refused
+            raise
+
+    def _admit(
+        self,
+        tx: Transaction,
+        hub: Hub,
+        device_id: str,
+        proof: Proof | None,
+        fingerprint: bytes,
+        now: datetime,
+    ) -> Principal:
         found = tx.first(_ADMISSION, hub=hub.id, key=canonical(device_id), sha256=fingerprint)
         if found is None:
             raise Unauthorized("no such device on this hub")
@@ -158,7 +191,7 @@ class Authentication:
             raise Unauthorized("device disabled")
         match found.identity.pin:
             case Pin.POLICY:
-                expires_at = self._check_certificate(tx, hub, found, proof, now)
+                expires_at = self._check_certificate(hub, found, proof, now)
             case Pin.KEYS:
                 expires_at = self._check_token(tx, hub, found.identity, proof, now)
         return Principal(
@@ -172,14 +205,15 @@ class Authentication:
             expires_at=expires_at,
         )
 
+    @staticmethod
     def _check_certificate(
-        self, tx: Transaction, hub: Hub, found: _Admission, proof: Proof | None, now: datetime
+        hub: Hub, found: _Admission, proof: Proof | None, now: datetime
     ) -> datetime:
         if not isinstance(proof, CertificateProof):
             raise Unauthorized("no client certificate, and the identity is pinned to a policy")
         identity, presented = found.identity, found.presented
         if presented is None:
-            raise Unauthorized(self._why_unknown(tx, hub, identity, proof, now))
+            raise _NotInInventory("certificate not in the inventory")
         if presented.namespace_id != hub.namespace_id:
             raise Unauthorized("certificate of another namespace")
         if presented.device_key != identity.device_key:
@@ -192,24 +226,35 @@ class Authentication:
             raise Unauthorized("certificate revoked")
         if now < presented.not_before:
             raise Unauthorized("certificate not yet valid")
-        if now > presented.not_after:
-            raise Unauthorized("certificate expired")
+        if presented.expired_at is not None or now > presented.not_after:
+            raise CertificateExpired("certificate expired")
         return presented.not_after
 
     @staticmethod
-    def _why_unknown(
-        tx: Transaction, hub: Hub, identity: Identity, proof: CertificateProof, now: datetime
+    def _stranger(
+        tx: Transaction, hub: Hub, device_id: str, proof: CertificateProof, now: datetime
     ) -> str:
-        """Why a certificate is not in the inventory; reports the case that must not be."""
+        """Whose a certificate is that is not in the inventory; reports the case that must not be.
+
+        Every issuing CA of the namespace counts, synchronized or not, and the certificate's own
+        dates: a stolen key signs whatever dates it likes.
+        """
         try:
-            anchors = Anchors(x509.load_der_x509_certificate(a) for a in hubs.anchors(tx, hub.id))
-            verify_chain(load_chain(proof.chain), anchors, now)
+            chain = load_chain(proof.chain)
+            anchors = Anchors(
+                x509.load_der_x509_certificate(authority.certificate)
+                for authority in authorities.of_namespace(tx, hub.namespace_id)
+                if authority.kind is AuthorityKind.ISSUING
+            )
+            leaf = chain[0]
+            at = min(max(now, leaf.not_valid_before_utc), leaf.not_valid_after_utc)
+            verify_chain(chain, anchors, at)
         except ChainRefused as refused:
             return f"certificate of a foreign CA ({refused.reason})"
         _log.critical(
             "possible CA theft: a certificate of ours that we never issued",
             hub=hub.name,
-            device_id=identity.device_id,
+            device_id=device_id,
             sha256=sha256(proof.chain[0]).hexdigest(),
         )
         return "certificate not in the inventory"

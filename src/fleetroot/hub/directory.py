@@ -24,8 +24,15 @@ class Directory:
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
+    def check_initial_twin(self, initial_twin: str) -> None:
+        """See `fleetroot.registry.assignment.HubDirectory.check_initial_twin`."""
+        twin = orjson.loads(initial_twin)
+        twins.check_section("tags", twin.get("tags", {}), twins.MAX_TAGS_BYTES)
+        desired = twin.get("properties", {}).get("desired", {})
+        twins.check_section("desired", desired, twins.MAX_PROPERTIES_BYTES)
+
     def assign(self, assignment: Assignment, now: datetime) -> Callable[[Transaction], None]:
-        """See `fleetroot.provisioning.model.HubDirectory.assign`."""
+        """See `fleetroot.registry.assignment.HubDirectory.assign`."""
         wanted = self._identity(assignment, now)
 
         def unit(tx: Transaction) -> None:

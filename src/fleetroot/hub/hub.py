@@ -12,7 +12,7 @@ from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, NotFound, Unauthorized
 from fleetroot.hub import events, hubs, identities, requests, subscriptions, twins
-from fleetroot.hub.authentication import Authentication
+from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.live import LiveSession, LiveTable
 from fleetroot.hub.model import (
     Channel,
@@ -27,7 +27,7 @@ from fleetroot.hub.model import (
 )
 from fleetroot.hub.renewal import Renewal
 from fleetroot.ids import canonical, check_name
-from fleetroot.registry import shared_access
+from fleetroot.registry import inventory, shared_access
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.outbox import OutboxReader
@@ -139,7 +139,12 @@ class Hubs:
                 raise Unauthorized("no such hub")
             return self._authentication.authenticate(tx, hub, device_id, proof, now)
 
-        principal = await self._store.read(authenticate)
+        try:
+            principal = await self._store.read(authenticate)
+        except CertificateExpired:
+            # Durable before the device hears it, so that it stays so whatever the clock does.
+            await self._store.write(lambda tx: inventory.mark_expired(tx, now))
+            raise
         session = LiveSession(principal, connection, persistent=not clean_session, since=now)
         self.live.enter(session)
         try:

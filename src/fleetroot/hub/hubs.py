@@ -14,7 +14,7 @@ from fleetroot.hub.model import Hub
 from fleetroot.ids import canonical
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
-from fleetroot.storage.schema import authorities, hub_authorities, hubs, policies
+from fleetroot.storage.schema import hub_authorities, hubs, policies
 
 
 def _row(
@@ -42,12 +42,6 @@ _OF_NAMESPACE: Final = Query(
 _TRUST: Final = Command(_trust)
 _POLICY_AUTHORITIES: Final = Query(
     select(policies.c.authority_id).where(policies.c.namespace_id == bindparam("namespace")), str
-)
-_ANCHORS: Final = Query(
-    select(authorities.c.certificate)
-    .join(hub_authorities, hub_authorities.c.authority_id == authorities.c.id)
-    .where(hub_authorities.c.hub_id == bindparam("hub")),
-    bytes,
 )
 
 
@@ -92,8 +86,3 @@ def synchronize(tx: Transaction, hub: Hub, now: datetime) -> int:
         tx.run(_TRUST, hub_id=hub.id, authority_id=authority_id, synchronized_at=now)
         for authority_id in tx.all(_POLICY_AUTHORITIES, namespace=hub.namespace_id)
     )
-
-
-def anchors(tx: Transaction, hub_id: str) -> list[bytes]:
-    """The issuing CA certificates (DER) that the hub trusts."""
-    return tx.all(_ANCHORS, hub=hub_id)

@@ -17,7 +17,8 @@ from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import twins
 
-MAX_PROPERTIES_BYTES: Final = 32 * 1024
+MAX_TAGS_BYTES: Final = 8 * 1024
+MAX_PROPERTIES_BYTES: Final = 32 * 1024  # desired and reported each
 _MAX_DEPTH: Final = 10
 _MAX_KEY_BYTES: Final = 1024
 _MAX_STRING_BYTES: Final = 4096
@@ -115,6 +116,17 @@ def merge(document: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def check_section(name: str, section: dict[str, Any], max_bytes: int) -> None:
+    """Checks a whole section of a twin.
+
+    Raises:
+        InvalidArgument: it is too large, or breaks a rule of twins.
+    """
+    if len(orjson.dumps(section)) > max_bytes:
+        raise InvalidArgument(f"{name}: at most {max_bytes} bytes")
+    _check(section, depth=1)
 
 
 def _check(value: object, *, depth: int) -> None:

@@ -21,7 +21,7 @@ from fleetroot.ids import check_device_id, check_name, check_registration_id
 from fleetroot.provisioning import enrollments, services
 from fleetroot.provisioning.model import Enrollment, EnrollmentKind, EnrollmentSettings, Service
 from fleetroot.registry import policies, shared_access
-from fleetroot.registry.assignment import SymmetricKeys
+from fleetroot.registry.assignment import HubDirectory, SymmetricKeys
 from fleetroot.registry.devices import new_etag
 from fleetroot.registry.model import Namespace
 from fleetroot.storage import Store, Transaction
@@ -40,8 +40,11 @@ class EnrollmentWithKeys:
 class Administration:
     """Provisioning services and enrollments, for operators."""
 
-    def __init__(self, store: Store, sealer: Sealer, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, hub_directory: HubDirectory, sealer: Sealer, clock: Clock
+    ) -> None:
         self._store = store
+        self._hub_directory = hub_directory
         self._sealer = sealer
         self._clock = clock
 
@@ -153,6 +156,8 @@ class Administration:
             check_device_id(settings.device_id)
             if kind is EnrollmentKind.GROUP:
                 raise InvalidArgument("an enrollment group has no deviceId")
+        if settings.initial_twin is not None:
+            self._hub_directory.check_initial_twin(settings.initial_twin)
         now = self._clock.now()
         before = await self._store.read(
             lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)

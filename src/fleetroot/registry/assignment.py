@@ -60,6 +60,14 @@ class Assignment:
 class HubDirectory(Protocol):
     """What provisioning needs of hubs."""
 
+    def check_initial_twin(self, initial_twin: str) -> None:
+        """Checks JSON text of `{tags, properties: {desired}}` against the rules of twins.
+
+        Raises:
+            InvalidArgument: it breaks one.
+        """
+        ...
+
     def assign(self, assignment: Assignment, now: datetime) -> Callable[[Transaction], None]:
         """Prepares an identity (seals its keys), and returns the part of a unit of work that
         creates it, or changes the one that is there to the new pin.

@@ -5,6 +5,7 @@ A certificate that is not in here was not issued by us, whoever signed it.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -40,6 +41,7 @@ def _row(
     not_before: datetime,
     not_after: datetime,
     issued_at: datetime,
+    expired_at: datetime | None,
     revoked_at: datetime | None,
     revocation_reason: str | None,
 ) -> Certificate:
@@ -58,13 +60,18 @@ def _row(
         not_before,
         not_after,
         issued_at,
+        expired_at,
         revoked_at,
         revocation_reason,
     )
 
 
+_MARK_AT_ONCE: Final = 5000  # rows, so that no unit of work holds up the others for long
+
 _inserted: Final = [
-    c for c in certificates.columns if c.name not in ("id", "revoked_at", "revocation_reason")
+    c
+    for c in certificates.columns
+    if c.name not in ("id", "expired_at", "revoked_at", "revocation_reason")
 ]
 # One statement decides and inserts: nothing can come between the check and the row.
 _RECORD: Final = Command(
@@ -86,14 +93,21 @@ _BY_SHA256: Final = Query(
 _BY_PREFIX: Final = Query(
     select(certificates)
     .where(
-        (certificates.c.sha256 >= bindparam("low")) & (certificates.c.sha256 <= bindparam("high"))
+        (certificates.c.namespace_id == bindparam("namespace"))
+        & (certificates.c.sha256 >= bindparam("low"))
+        & (certificates.c.sha256 <= bindparam("high"))
     )
     .order_by(certificates.c.sha256)
     .limit(2),
     _row,
 )
 _BY_SERIAL: Final = Query(
-    select(certificates).where(certificates.c.serial == bindparam("serial")).limit(2),
+    select(certificates)
+    .where(
+        (certificates.c.namespace_id == bindparam("namespace"))
+        & (certificates.c.serial == bindparam("serial"))
+    )
+    .limit(2),
     _row,
 )
 _OF_DEVICE: Final = Query(
@@ -127,7 +141,21 @@ _REVOKE_OF_DEVICE: Final = Command(
     )
     .values(revoked_at=bindparam("now"), revocation_reason=bindparam("reason"))
 )
+_MARK_EXPIRED: Final = Command(
+    update(certificates)
+    .where(
+        certificates.c.id.in_(
+            select(certificates.c.id)
+            .where(certificates.c.expired_at.is_(None))
+            .where(certificates.c.not_after < bindparam("now"))
+            .order_by(certificates.c.not_after)
+            .limit(_MARK_AT_ONCE)
+        )
+    )
+    .values(expired_at=bindparam("now"))
+)
 _NEWEST: Final = 2**62  # above every id
+_HEXADECIMAL: Final = re.compile(r"[0-9a-f]{1,64}")
 
 
 def record(
@@ -167,21 +195,19 @@ def find(tx: Transaction, sha256: bytes) -> Certificate | None:
     return tx.first(_BY_SHA256, sha256=sha256)
 
 
-def find_by_name(tx: Transaction, name: str) -> list[Certificate]:
+def find_by_name(tx: Transaction, namespace_id: str, name: str) -> list[Certificate]:
     """Up to two certificates that `name` may mean: a serial number in hexadecimal, or the SHA-256
     fingerprint or the first eight or more digits of it. Colons and case do not matter.
     """
     digits = name.replace(":", "").lower()
-    try:
-        int(digits, 16)
-    except ValueError:
+    if not _HEXADECIMAL.fullmatch(digits):
         return []
-    found = tx.all(_BY_SERIAL, serial=digits.lstrip("0"))
-    if found or not 8 <= len(digits) <= 64:
+    found = tx.all(_BY_SERIAL, namespace=namespace_id, serial=digits.lstrip("0"))
+    if found or len(digits) < 8:
         return found
     low = bytes.fromhex(digits.ljust(64, "0"))
     high = bytes.fromhex(digits.ljust(64, "f"))
-    return tx.all(_BY_PREFIX, low=low, high=high)
+    return tx.all(_BY_PREFIX, namespace=namespace_id, low=low, high=high)
 
 
 def page(
@@ -213,3 +239,8 @@ def revoke_all_of(tx: Transaction, device: Device, reason: RevocationReason, now
         now=now,
         reason=reason.value,
     )
+
+
+def mark_expired(tx: Transaction, now: datetime) -> bool:
+    """Marks certificates whose time is over, for good; whether there may be more to mark."""
+    return tx.run(_MARK_EXPIRED, now=now) == _MARK_AT_ONCE

@@ -180,7 +180,7 @@ class Issuance:
         try:
             certificate = issuer.profile.issue(
                 issuer.key,
-                request.public_key,
+                request,
                 device_id=device.device_id,
                 generation=device.generation,
                 now=now,

@@ -104,6 +104,7 @@ class Certificate:
     not_before: datetime
     not_after: datetime
     issued_at: datetime
+    expired_at: datetime | None
     revoked_at: datetime | None
     revocation_reason: str | None
 
@@ -111,7 +112,7 @@ class Certificate:
         """`revoked`, `expired`, `pending` (not yet valid) or `valid`."""
         if self.revoked_at is not None:
             return "revoked"
-        if now > self.not_after:
+        if self.expired_at is not None or now > self.not_after:
             return "expired"
         return "pending" if now < self.not_before else "valid"
 

@@ -272,15 +272,19 @@ class Registry:
         Raises:
             NotFound: none, or more than one.
         """
-        found = [
-            certificate
-            for certificate in await self._store.read(lambda tx: inventory.find_by_name(tx, name))
-            if certificate.namespace_id == namespace.id
-        ]
+        found = await self._store.read(lambda tx: inventory.find_by_name(tx, namespace.id, name))
         if len(found) != 1:
             what = "more than one certificate" if found else "no certificate"
             raise NotFound(f"{what} of that serial number or fingerprint")
         return found[0]
+
+    async def mark_expired(self) -> None:
+        """Marks certificates whose time is over, so that a clock that is set back later does not
+        revive them.
+        """
+        now = self._clock.now()
+        while await self._store.write(lambda tx: inventory.mark_expired(tx, now)):
+            pass
 
     async def ping(self) -> None:
         """Asks the database for something.

@@ -1,26 +1,40 @@
 """Brings a database to the schema of this program.
 
 Alembic owns the versions; this module only tells it where the database is. A database that is
-newer than the program is refused, because an older program would not know what it destroys.
+newer than the program is refused, because an older program would not know what it destroys. A
+migration that is cut short leaves nothing behind, so that the next start does it again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 
 from fleetroot.errors import Unavailable
 
 
 def sqlite_engine(path: Path) -> Engine:
     """An engine for migrations and inspection; the serving path uses `SqliteStore`."""
-    return create_engine(f"sqlite:///{path}")
+    engine = create_engine(f"sqlite:///{path}")
+    # Python's driver would commit before every DDL statement; SQLite itself need not.
+    event.listen(engine, "connect", _leave_transactions_alone)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _leave_transactions_alone(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def configuration() -> Config:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 from fleetroot.storage.types import Sequence64, UtcTime
@@ -126,9 +127,18 @@ certificates = Table(
     Column("not_before", UtcTime, nullable=False),
     Column("not_after", UtcTime, nullable=False),
     Column("issued_at", UtcTime, nullable=False),
+    # When it was first seen to be over: a clock that is set back does not revive it.
+    Column("expired_at", UtcTime, nullable=True),
     Column("revoked_at", UtcTime, nullable=True),
     Column("revocation_reason", Text, nullable=True),
     Index("ix_certificates_device", "namespace_id", "device_key", "id"),
+    # What `mark_expired` looks through: not the whole past.
+    Index(
+        "ix_certificates_alive",
+        "not_after",
+        sqlite_where=text("expired_at IS NULL"),
+        postgresql_where=text("expired_at IS NULL"),
+    ),
     Index("uq_certificates_serial_authority_id", "serial", "authority_id", unique=True),
     sqlite_autoincrement=True,
 )

@@ -17,7 +17,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -25,7 +25,7 @@ import structlog
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
 from fleetroot.errors import Unavailable
-from fleetroot.storage.prepared import Command, Query
+from fleetroot.storage.prepared import Bound, Command, Query
 from fleetroot.storage.unit import ConstraintViolated, Transaction
 
 R = TypeVar("R")
@@ -34,6 +34,8 @@ T = TypeVar("T")
 _DIALECT: Final = sqlite_dialect()
 _MAX_BATCH: Final = 512
 _BUSY_SECONDS: Final = 5.0  # how long another process may hold the write lock
+# What SQLite refuses about one statement and its values; the transaction around it stands.
+_OF_ONE_UNIT: Final = (sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _log = structlog.get_logger("fleetroot.storage")
 
 
@@ -58,18 +60,20 @@ class SqliteTransaction:
 
     def first(self, query: Query[R], /, **parameters: Any) -> R | None:
         bound = query.on(_DIALECT)
-        row = self._connection.execute(bound.sql, bound.bind(parameters)).fetchone()
+        row = self._execute(bound, parameters).fetchone()
         return None if row is None else query.row(*bound.convert(row))
 
     def all(self, query: Query[R], /, **parameters: Any) -> list[R]:
         bound = query.on(_DIALECT)
-        rows = self._connection.execute(bound.sql, bound.bind(parameters)).fetchall()
+        rows = self._execute(bound, parameters).fetchall()
         return [query.row(*bound.convert(row)) for row in rows]
 
     def run(self, command: Command, /, **parameters: Any) -> int:
-        bound = command.on(_DIALECT)
+        return self._execute(command.on(_DIALECT), parameters).rowcount
+
+    def _execute(self, bound: Bound, parameters: Mapping[str, Any]) -> sqlite3.Cursor:
         try:
-            return self._connection.execute(bound.sql, bound.bind(parameters)).rowcount
+            return self._connection.execute(bound.sql, bound.bind(parameters))
         except sqlite3.IntegrityError as error:
             raise ConstraintViolated(str(error)) from error
 
@@ -83,11 +87,12 @@ class SqliteStore:
         self._readers: list[sqlite3.Connection] = []
         self._waiting: list[_Unit] = []
         self._handed_over = False
+        self._closed = False
+        self._handing_over = threading.Lock()  # `close` may come from another thread
         self._batches: queue.SimpleQueue[list[_Unit] | None] = queue.SimpleQueue()
         self._writer_connection = self._connect()
         self._writer = threading.Thread(target=self._write_batches, name="fleetroot-writer")
         self._writer.start()
-        self._closed = False
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -104,6 +109,8 @@ class SqliteStore:
         return connection
 
     async def read(self, unit: Callable[[Transaction], T]) -> T:
+        if self._closed:
+            raise Unavailable("the store is closed")
         reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
         try:
             if reader is None:
@@ -127,22 +134,26 @@ class SqliteStore:
     def _accept(self, unit: Callable[[Transaction], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        if self._closed:
-            future.set_exception(Unavailable("the store is closed"))
-            return future
-        self._waiting.append(_Unit(unit, future))
-        if not self._handed_over:
-            self._handed_over = True
-            # Not now: what else this turn of the loop submits shares the commit.
-            loop.call_soon(self._hand_over)
+        with self._handing_over:
+            if self._closed:
+                future.set_exception(Unavailable("the store is closed"))
+                return future
+            self._waiting.append(_Unit(unit, future))
+            if not self._handed_over:
+                self._handed_over = True
+                # Not now: what else this turn of the loop submits shares the commit.
+                loop.call_soon(self._hand_over)
         return future
 
     def _hand_over(self) -> None:
+        with self._handing_over:
+            self._handed_over = self._put_batch()
+
+    def _put_batch(self) -> bool:
         batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
         if batch:
             self._batches.put(batch)
-        else:
-            self._handed_over = False
+        return bool(batch)
 
     def _settle(self, outcomes: list[_Outcome]) -> None:
         for future, value, error in outcomes:
@@ -184,12 +195,13 @@ class SqliteStore:
         connection.execute("SAVEPOINT unit")
         try:
             value = unit.run(transaction)
-        except sqlite3.Error:
-            # Disk full, I/O error: SQLite may have ended the whole transaction.
-            raise
-        except BaseException as error:  # noqa: BLE001 - belongs to this unit alone
+        except BaseException as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE_UNIT):
+                raise  # disk full, I/O error: SQLite may have ended the whole transaction
             connection.execute("ROLLBACK TO unit")
             connection.execute("RELEASE unit")
+            if isinstance(error, StopIteration):  # a future refuses to carry it
+                error = RuntimeError("a unit of work raised StopIteration")
             return _Outcome(unit.future, None, error)
         connection.execute("RELEASE unit")
         return _Outcome(unit.future, value, None)
@@ -207,12 +219,13 @@ class SqliteStore:
                 _log.error("rollback failed", error=str(error))
 
     def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._waiting:
-            self._hand_over()
-        self._batches.put(None)
+        with self._handing_over:
+            if self._closed:
+                return
+            self._closed = True
+            while self._put_batch():
+                pass
+            self._batches.put(None)
         self._writer.join()
         for reader in self._readers:
             reader.close()

@@ -233,6 +233,7 @@ def upgrade() -> None:
         sa.Column("not_before", sa.BigInteger(), nullable=False),
         sa.Column("not_after", sa.BigInteger(), nullable=False),
         sa.Column("issued_at", sa.BigInteger(), nullable=False),
+        sa.Column("expired_at", sa.BigInteger(), nullable=True),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.Column("revocation_reason", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -251,6 +252,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_certificates")),
         sa.UniqueConstraint("sha256", name=op.f("uq_certificates_sha256")),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_certificates_alive",
+        "certificates",
+        ["not_after"],
+        unique=False,
+        sqlite_where=sa.text("expired_at IS NULL"),
+        postgresql_where=sa.text("expired_at IS NULL"),
     )
     op.create_index(
         "ix_certificates_device", "certificates", ["namespace_id", "device_key", "id"], unique=False
@@ -402,6 +411,11 @@ def downgrade() -> None:
     op.drop_table("devices")
     op.drop_index("uq_certificates_serial_authority_id")
     op.drop_index("ix_certificates_device")
+    op.drop_index(
+        "ix_certificates_alive",
+        sqlite_where=sa.text("expired_at IS NULL"),
+        postgresql_where=sa.text("expired_at IS NULL"),
+    )
 
     op.drop_table("certificates")
     op.drop_table("registrations")

@@ -1,0 +1,73 @@
+"""Renewal against revocation, and durable before sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fleet import device_csr
+from fleetroot.errors import Unauthorized
+from fleetroot.hub.live import LiveSession
+from fleetroot.hub.model import Accepted, CredentialAnswer, Issued
+from workbench import Wire, Workbench, contents
+
+DEVICE = "dev-1"
+
+
+async def renew(bench: Workbench, session: LiveSession) -> None:
+    body = json.dumps({"id": DEVICE, "csr": device_csr(DEVICE)[1]}).encode()
+    await bench.hubs.renewal.request(session, "1", body)
+
+
+async def test_renewed_certificate_is_in_the_inventory_before_the_device_has_it(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    crashed: list[tuple[Issued, Path]] = []
+
+    def crash(answer: CredentialAnswer) -> None:
+        if isinstance(answer, Issued):
+            crashed.append((answer, bench.crash(tmp_path / "crashed")))
+
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE), Wire(on_answer=crash))
+    await renew(bench, session)
+    [(issued, database)] = crashed
+    leaf = issued.chain.certificates[0]
+    assert [row for row in contents(database)["certificates"] if leaf in row]
+
+
+async def test_device_revoked_before_its_renewal_is_recorded_gets_no_certificate(
+    bench: Workbench,
+) -> None:
+    wire = Wire()
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
+
+    async def revoke_at_the_second_write() -> None:
+        bench.store.before_write.append(lambda: bench.registry.revoke(bench.made.namespace, DEVICE))
+
+    bench.store.after_write.append(revoke_at_the_second_write)  # behind the opening of the request
+    await renew(bench, session)
+    assert [type(answer) for answer in wire.answers] == [Accepted, Unauthorized]
+    assert len(await bench.inventory(DEVICE)) == 1
+
+
+async def test_device_revoked_before_its_renewal_is_signed_gets_no_certificate(
+    bench: Workbench,
+) -> None:
+    """The revocation has committed and its notice has not been heard: the session still lives."""
+    wire = Wire()
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
+    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await renew(bench, session)
+    assert [type(answer) for answer in wire.answers] == [Accepted, Unauthorized]
+    assert len(await bench.inventory(DEVICE)) == 1
+
+
+async def test_device_disabled_before_its_renewal_is_recorded_gets_no_certificate(
+    bench: Workbench,
+) -> None:
+    wire = Wire()
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
+    await bench.registry.set_enabled(bench.made.namespace, DEVICE, False)
+    await renew(bench, session)
+    assert not any(isinstance(answer, Issued) for answer in wire.answers)
+    assert len(await bench.inventory(DEVICE)) == 1

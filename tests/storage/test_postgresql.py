@@ -1,0 +1,151 @@
+"""The same schema, migrations and statements on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from postgresql_cluster import cluster
+from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+
+import fleetroot
+from fleetroot.storage import Command, Query, migrate
+from fleetroot.storage.prepared import upsert_into
+from fleetroot.storage.schema import metadata
+
+DIALECT = psycopg.dialect(paramstyle="format")  # positional, as `Bound` needs it
+
+
+def every_statement() -> dict[str, Query[Any] | Command]:
+    """What the modules of the program hold, by where it stands."""
+    found: dict[str, Query[Any] | Command] = {}
+    for module in pkgutil.walk_packages(fleetroot.__path__, "fleetroot."):
+        if ".migrations" in module.name or module.name.endswith("__main__"):
+            continue
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, Query | Command) and value not in found.values():
+                found[f"{module.name.removeprefix('fleetroot.')}.{name}"] = value
+    return found
+
+
+STATEMENTS = every_statement()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with cluster() as url:
+        yield url
+
+
+@pytest.fixture
+def engine(server: str) -> Iterator[Engine]:
+    """A migrated database; it is empty again for the next test."""
+    made = create_engine(server)
+    migrate.upgrade(made)
+    yield made
+    migrate.downgrade(made, "base")
+    made.dispose()
+
+
+def test_the_program_has_statements_to_look_at() -> None:
+    rooms = {name.split(".")[0] for name in STATEMENTS}
+    assert {"storage", "registry", "provisioning", "hub"} <= rooms
+    assert len(STATEMENTS) > 50
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_statement_compiles_for_both_databases(name: str) -> None:
+    statement = STATEMENTS[name]
+    assert statement.on(sqlite_dialect()).sql
+    assert statement.on(DIALECT).sql
+
+
+def test_upgrade_makes_what_the_schema_says(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize("table", metadata.tables)
+def test_table_has_the_keys_that_the_schema_says(engine: Engine, table: str) -> None:
+    inspector, said = inspect(engine), metadata.tables[table]
+    assert inspector.get_pk_constraint(table)["constrained_columns"] == [
+        column.name for column in said.primary_key.columns
+    ]
+    made = {
+        (tuple(key["constrained_columns"]), key["referred_table"], key["options"].get("ondelete"))
+        for key in inspector.get_foreign_keys(table)
+    }
+    assert made == {
+        (tuple(key.column_keys), key.referred_table.name, key.ondelete)
+        for key in said.foreign_key_constraints
+    }
+
+
+def test_downgrade_to_base_leaves_no_table(engine: Engine) -> None:
+    migrate.downgrade(engine, "base")
+    assert set(inspect(engine).get_table_names()) <= {"alembic_version"}
+
+
+def test_every_statement_has_types_that_postgresql_accepts(engine: Engine) -> None:
+    """The server parses and plans each against the migrated tables."""
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        for name, statement in STATEMENTS.items():
+            pieces = statement.on(DIALECT).sql.split("%s")
+            sql = pieces[0] + "".join(f"${n}{piece}" for n, piece in enumerate(pieces[1:], 1))
+            try:
+                cursor.execute(f"PREPARE checked AS {sql.replace('%%', '%')}")
+                cursor.execute("DEALLOCATE checked")
+            except Exception as error:
+                raise AssertionError(f"{name}: {error}") from error
+
+
+@pytest.mark.parametrize("value", [b"", b"\x00\xff", bytes(10**6)])
+def test_upsert_inserts_and_then_replaces(engine: Engine, value: bytes) -> None:
+    table = metadata.tables["installation"]
+    bound = Command(upsert_into(table)).on(DIALECT)
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        for content in (b"before", value):
+            cursor.execute(bound.sql, bound.bind({"name": "a", "value": content}))
+        cursor.execute("SELECT value FROM installation")
+        assert cursor.fetchall() == [(value,)]
+
+
+def test_time_is_the_same_integer_on_both_databases(engine: Engine) -> None:
+    at = datetime(2026, 3, 29, 1, 2, 3, 456789, tzinfo=UTC)
+    kind = metadata.tables["outbox"].c.at.type
+    on_postgresql = kind.dialect_impl(DIALECT).bind_processor(DIALECT)
+    on_sqlite = kind.dialect_impl(sqlite_dialect()).bind_processor(sqlite_dialect())
+    assert on_postgresql is not None
+    assert on_sqlite is not None
+    assert on_postgresql(at) == on_sqlite(at) == 1_774_746_123_456_789
+
+
+def test_upsert_keeps_what_it_is_told_to_keep(engine: Engine) -> None:
+    table = metadata.tables["namespaces"]
+    bound = Command(upsert_into(table, keep=["created_at"])).on(DIALECT)
+    row = {
+        "id": "n",
+        "name": "one",
+        "name_key": "one",
+        "subscription_id": "",
+        "resource_group": "",
+    }
+    early, late = (datetime(year, 1, 1, tzinfo=UTC) for year in (2020, 2030))
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        cursor.execute(bound.sql, bound.bind(row | {"created_at": early}))
+        cursor.execute(bound.sql, bound.bind(row | {"created_at": late, "name": "two"}))
+        cursor.execute("SELECT name, created_at FROM namespaces")
+        [(name, created_at)] = cursor.fetchall()
+    assert (name, created_at) == ("two", int(early.timestamp()) * 10**6)
