@@ -159,3 +159,25 @@ async def test_second_runner_of_a_folder_is_refused(fleet: Fleet, folder_path: P
         failed = await command("device", "run", "--dir", folder_path, "--once")
     assert failed.code == 1
     assert "another process" in failed.err
+
+
+async def test_bootstrap_file_stands_for_all_that_it_knows(fleet: Fleet, tmp_path: Path) -> None:
+    data = fleet.server.settings.data
+    done = await command(
+        "device",
+        "provision",
+        *("--bootstrap", str(data / "bootstrap.json")),
+        *("--registration-id", "dev-1", "--out", str(tmp_path / "dev-1")),
+    )
+    assert done.code == 0, done.err
+    assert [d["deviceId"] for d in await fleet.devices()] == ["dev-1"]
+
+
+async def test_file_that_is_no_bootstrap_file_is_one_line(fleet: Fleet, tmp_path: Path) -> None:
+    done = await command(
+        "device",
+        "provision",
+        *("--bootstrap", fleet.bootstrap["serverCaFile"]),
+        *("--registration-id", "dev-1", "--out", str(tmp_path / "dev-1")),
+    )
+    assert (done.code, len(done.err.splitlines())) == (1, 1)

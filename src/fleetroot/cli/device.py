@@ -23,7 +23,35 @@ def device() -> None:
     """Be a device: provision, then connect and stay renewed."""
 
 
+def _from_bootstrap(
+    context: click.Context, _parameter: click.Parameter, path: Path | None
+) -> str | None:
+    """Fills the options that a server's bootstrap file knows; returns its enrollment group's key."""
+    if path is None:
+        return None
+    try:
+        there = json.loads(_read(path, "bootstrap file"))
+        context.default_map = {
+            "host": there["hostname"],
+            "mqtt_port": there["mqttPort"],
+            "id_scope": there["provisioning"]["idScope"],
+            "ca": there["serverCaFile"],
+        }
+        return str(there["enrollmentGroup"]["primaryKey"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"{path} is not a bootstrap file") from error
+
+
 @device.command()
+@click.option(
+    "--bootstrap",
+    "bootstrap_key",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=_from_bootstrap,
+    help="A server's bootstrap.json: fills --host, --mqtt-port, --id-scope and --ca, and without "
+    "another key derives the device's from the group's. For a server of your own.",
+)
 @click.option("--host", required=True, help="Provisioning service, by the name it shows in TLS.")
 @click.option("--mqtt-port", type=click.IntRange(1, 65535), default=8883, show_default=True)
 @click.option("--id-scope", required=True)
@@ -61,6 +89,7 @@ def device() -> None:
 @click.pass_context
 def provision(
     context: click.Context,
+    bootstrap_key: str | None,
     host: str,
     mqtt_port: int,
     id_scope: str,
@@ -97,6 +126,8 @@ def provision(
         if context.get_parameter_source("symmetric_key") is ParameterSource.COMMANDLINE:
             raise click.UsageError("give --symmetric-key or --symmetric-key-file, not both")
         symmetric_key = _read(symmetric_key_file, "symmetric key").strip()
+    if not symmetric_key and bootstrap_key is not None:
+        symmetric_key, group_key = bootstrap_key, True
     if not symmetric_key:
         raise click.UsageError("give --symmetric-key-file, FLEETROOT_SYMMETRIC_KEY or the option")
     try:
