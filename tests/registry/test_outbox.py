@@ -166,6 +166,25 @@ async def test_hint_wakes_the_reader_at_once(bench: Workbench, listener: Listene
         await listener.wait(lambda: listener.subjects == ["a"])
 
 
+async def test_reader_waits_again_after_a_hint(bench: Workbench, listener: Listener) -> None:
+    reads = await reader(bench, listener)
+    looked = 0
+
+    async def count() -> None:
+        nonlocal looked
+        looked += 1
+        bench.store.before_read.append(count)
+
+    bench.store.before_read.append(count)
+    async with running(reads):
+        await append(bench, "a")
+        bench.bus.hint(OUTBOX)
+        await listener.wait(lambda: listener.subjects == ["a"])
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert looked <= 4  # at the start and at the hint, each until there is nothing more
+
+
 async def test_hint_during_a_read_is_not_lost(bench: Workbench, listener: Listener) -> None:
     """The row commits after the reader looked and before it waits."""
     reads = await reader(bench, listener)

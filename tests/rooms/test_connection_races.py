@@ -116,6 +116,26 @@ async def test_change_after_the_second_read_drops_the_connection(
     assert wire.endings == [session.ended]
 
 
+async def test_identity_that_changed_and_changed_back_in_between_is_not_the_same(
+    bench: Workbench,
+) -> None:
+    """The proof would be good again, and what was decided on the first read would not be."""
+    certified = await bench.provision(DEVICE)
+
+    async def there_and_back() -> None:
+        await pin_to_keys(bench)()
+        group = EnrollmentSettings(policy_id=bench.made.policy.id)
+        await bench.administration.put(
+            bench.made.service, EnrollmentKind.GROUP, "default", group, if_match="*"
+        )
+        await bench.register(DEVICE)
+
+    bench.store.before_write.append(there_and_back)
+    with pytest.raises(Unauthorized):
+        await bench.connect(DEVICE, certified)
+    await assert_nobody_is_connected(bench)
+
+
 async def test_database_that_fails_at_the_second_read_lets_nobody_in(bench: Workbench) -> None:
     certified = await bench.provision(DEVICE)
 

@@ -297,6 +297,19 @@ async def test_the_peer_is_not_told_what_the_database_said(store: ControlledStor
     assert "/secret/place" in refused.value.reason
 
 
+async def test_when_the_disk_fails_within_a_unit_nothing_of_its_commit_is_kept(
+    store: ControlledStore, database: Path
+) -> None:
+    """SQLite may have ended the whole transaction: nobody may be told that it stands."""
+
+    def unit(_: Transaction) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    found = await asyncio.gather(store.write(put("a")), store.write(unit), return_exceptions=True)
+    assert [type(one) for one in found] == [Unavailable] * 2
+    assert names_in(database) == []
+
+
 @contextmanager
 def full_disk(store: SqliteStore) -> Iterator[None]:
     """SQLite's own simulation: no page more than there are."""

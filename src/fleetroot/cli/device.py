@@ -26,7 +26,7 @@ def device() -> None:
 def _from_bootstrap(
     context: click.Context, _parameter: click.Parameter, path: Path | None
 ) -> str | None:
-    """Fills the options that a server's bootstrap file knows; returns its enrollment group's key."""
+    """Fills the options that a server's bootstrap file knows; returns its group's key."""
     if path is None:
         return None
     try:
