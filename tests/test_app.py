@@ -700,3 +700,26 @@ def test_first_start_that_was_cut_short_anywhere_is_completed_by_the_next(tmp_pa
         return writes
 
     assert asyncio.run(every()) > 5
+
+
+async def test_deleted_default_group_stays_deleted_after_a_restart(tmp_path: Path) -> None:
+    async with Fleet.running(tmp_path / "data") as fleet:
+        assert (await fleet.http.delete("/enrollmentGroups/default")).status_code == 204
+    async with Fleet.running(tmp_path / "data") as fleet:
+        assert fleet.bootstrap["enrollmentGroup"] is None
+
+
+async def test_server_certificate_names_every_hub(tmp_path: Path) -> None:
+    async with Fleet.running(tmp_path / "data") as fleet:
+        server = fleet.server
+        namespace = await server.registry.namespace("default")
+        await server.hubs.create(namespace, "second", "hub.example")
+    async with Fleet.running(tmp_path / "data") as fleet:
+        context = fleet.trust()
+        _, writer = await asyncio.open_connection(
+            fleet.bootstrap["bind"],
+            fleet.bootstrap["mqttPort"],
+            ssl=context,
+            server_hostname="hub.example",
+        )
+        writer.close()

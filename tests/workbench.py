@@ -150,7 +150,7 @@ class Workbench:
             administration = Administration(store, directory, sealer, clock)
             provisioning = Provisioning(store, issuance, directory, sealer, bus, clock)
             settings = Settings(data=folder, hostname="hub.example")
-            made = await bootstrap(settings, registry, hubs, administration, PKI_URL)
+            made = await bootstrap(settings, registry, hubs, administration, PKI_URL, store)
             await outbox.start()
             await hubs.start()
             yield cls(

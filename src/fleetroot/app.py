@@ -153,7 +153,7 @@ class Server:
         )
         pki_url = await bootstrap.public_pki_url(self.store, settings, self.ports["httpPort"])
         made = await bootstrap.bootstrap(
-            settings, self.registry, self.hubs, self.administration, pki_url
+            settings, self.registry, self.hubs, self.administration, pki_url, self.store
         )
         self._certificate = await self._server_certificate()
         self.ports["mqttPort"] = await self._open_mqtt()
@@ -261,7 +261,12 @@ class Server:
             return server_certificate.read_operators(
                 settings.server_certificate, settings.server_key
             )
-        hosts = server_certificate.host_names(settings.hostname, settings.bind)
+        hosts = server_certificate.host_names(
+            settings.hostname,
+            settings.bind,
+            *await self.hubs.host_names(),
+            *await self.administration.host_names(),
+        )
         return await server_certificate.issue(self.store, self._custody, hosts, self.clock.now())
 
     async def _renew_server_certificate(self) -> None:
@@ -344,6 +349,8 @@ async def _every(seconds: float, *duties: Callable[[], Awaitable[None]]) -> None
                 await duty()
             except FleetrootError as error:
                 _log.error("duty failed", duty=duty.__qualname__, error=error.reason)
+            except Exception:  # noqa: BLE001
+                _log.exception("duty failed unexpectedly", duty=duty.__qualname__)
 
 
 async def serve(settings: Settings, ready: Callable[[Server], None]) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from fleetroot import sas
 from fleetroot.errors import EnrollmentNotFound, NotFound
 from fleetroot.hub.hub import Hubs
@@ -32,6 +34,8 @@ FILE: Final = "bootstrap.json"
 SERVER_CA_FILE: Final = "server-ca.pem"
 _ADMIN_TOKEN_SHA256: Final = "admin-token-sha256"  # noqa: S105 - a name
 _PKI_URL: Final = "pki-url"
+_BOOTSTRAPPED: Final = "bootstrapped"
+_log = structlog.get_logger("fleetroot.bootstrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Bootstrapped:
     policy: Policy
     hub: Hub
     service: Service
-    group: EnrollmentWithKeys
+    group: EnrollmentWithKeys | None  # None: it was made once, and deleted since
 
 
 async def bootstrap(
@@ -51,8 +55,9 @@ async def bootstrap(
     hubs: Hubs,
     administration: Administration,
     pki_url: str,
+    store: Store,
 ) -> Bootstrapped:
-    """Makes what is missing, and returns all of it."""
+    """Makes what is missing on a first start, and returns all of it."""
     try:
         namespace = await registry.namespace(NAME)
     except NotFound:
@@ -77,19 +82,36 @@ async def bootstrap(
         service = await administration.create_service(
             namespace, NAME, host_name=settings.hostname, hub_ids=[hub.id]
         )
-    try:
-        group = await administration.get(service, EnrollmentKind.GROUP, NAME)
-    except EnrollmentNotFound:
-        group = await administration.put(
-            service, EnrollmentKind.GROUP, NAME, EnrollmentSettings(policy_id=policy.id)
-        )
+    group = await _group(administration, service, policy, store)
     return Bootstrapped(namespace, policy, hub, service, group)
+
+
+async def _group(
+    administration: Administration, service: Service, policy: Policy, store: Store
+) -> EnrollmentWithKeys | None:
+    """The enrollment group; made on the first start only, because deleting it is how an operator
+    takes its keys out of the world.
+    """
+    try:
+        return await administration.get(service, EnrollmentKind.GROUP, NAME)
+    except EnrollmentNotFound:
+        if await store.read(lambda tx: installation.get(tx, _BOOTSTRAPPED)) is not None:
+            return None
+    group = await administration.put(
+        service, EnrollmentKind.GROUP, NAME, EnrollmentSettings(policy_id=policy.id)
+    )
+    await store.write(lambda tx: installation.put(tx, _BOOTSTRAPPED, b"1"))
+    return group
 
 
 async def public_pki_url(store: Store, settings: Settings, http_port: int) -> str:
     """The public PKI URL: what was embedded on the first start, for ever."""
     kept = await store.read(lambda tx: installation.get(tx, _PKI_URL))
     if kept is not None:
+        if settings.pki_url is None and not kept.endswith(f":{http_port}".encode()):
+            _log.warning("certificates name another PKI URL", url=kept.decode(), port=http_port)
+        elif settings.pki_url is not None and kept != settings.pki_url.encode():
+            _log.warning("the PKI URL is kept from the first start", url=kept.decode())
         return kept.decode()
     host = f"[{settings.hostname}]" if ":" in settings.hostname else settings.hostname
     chosen = settings.pki_url or f"http://{host}:{http_port}"
@@ -146,11 +168,7 @@ async def write_files(
                 made.service.host_name, service_owner.name, service_owner.primary_key
             ),
         },
-        "enrollmentGroup": {
-            "id": made.group.enrollment.id,
-            "primaryKey": sas.encode_key(made.group.keys.primary),
-            "secondaryKey": sas.encode_key(made.group.keys.secondary),
-        },
+        "enrollmentGroup": _shown_group(made.group),
         "hub": {
             "name": made.hub.name,
             "hostName": made.hub.host_name,
@@ -161,6 +179,16 @@ async def write_files(
     }
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(settings.data / FILE, text.encode(), 0o600)
+
+
+def _shown_group(group: EnrollmentWithKeys | None) -> dict[str, str] | None:
+    if group is None:
+        return None
+    return {
+        "id": group.enrollment.id,
+        "primaryKey": sas.encode_key(group.keys.primary),
+        "secondaryKey": sas.encode_key(group.keys.secondary),
+    }
 
 
 def write_atomically(path: Path, content: bytes, mode: int) -> None:

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     """How a server is set up. Times are in seconds unless a name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FLEETROOT_", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="FLEETROOT_", extra="forbid", frozen=True, env_ignore_empty=True
     )
 
     config: Path | None = None

@@ -10,11 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from fleetroot.custody import SealBroken
-from fleetroot.errors import InvalidArgument, NotFound
+from fleetroot.errors import AlreadyExists, InvalidArgument, NotFound
 from fleetroot.pki import KeyType
 from fleetroot.registry import authorities
 from fleetroot.registry.model import Authority, AuthorityKind
-from fleetroot.storage.unit import ConstraintViolated
 from workbench import PKI_URL, Workbench
 
 
@@ -106,13 +105,13 @@ async def test_names_are_found_in_any_spelling(bench: Workbench) -> None:
 
 
 async def test_names_are_unique_in_any_spelling(bench: Workbench) -> None:
-    with pytest.raises(ConstraintViolated):
+    with pytest.raises(AlreadyExists):
         await bench.registry.create_policy(bench.made.namespace, "DEFAULT")
 
 
 async def test_policy_that_could_not_be_made_leaves_no_authority(bench: Workbench) -> None:
     before = bench.contents()
-    with pytest.raises(ConstraintViolated):
+    with pytest.raises(AlreadyExists):
         await bench.registry.create_policy(bench.made.namespace, "DEFAULT")
     assert bench.contents() == before
 

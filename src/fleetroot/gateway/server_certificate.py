@@ -49,9 +49,11 @@ class ServerCertificate:
     renew_at: datetime | None  # None: it is the operator's to renew
 
 
-def host_names(hostname: str, bind: str) -> list[str]:
-    """The names and addresses by which clients may dial this server."""
-    hosts = [hostname, "localhost"]
+def host_names(hostname: str, bind: str, *services: str) -> list[str]:
+    """The names and addresses by which clients may dial this server: its own, and those of its
+    hubs and provisioning services.
+    """
+    hosts = [hostname, *services, "localhost"]
     try:
         address = ip_address(bind)
     except ValueError:

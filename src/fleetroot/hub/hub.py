@@ -97,6 +97,10 @@ class Hubs:
         """The namespace's hubs, by name."""
         return await self._store.read(lambda tx: hubs.of_namespace(tx, namespace.id))
 
+    async def host_names(self) -> list[str]:
+        """The host names of all hubs."""
+        return await self._store.read(hubs.host_names)
+
     async def by_name(self, name: str) -> Hub:
         """The hub of that name.
 
@@ -149,8 +153,11 @@ class Hubs:
         self.live.enter(session)
         try:
             present = await self._store.write(lambda tx: self._begin(tx, session, proof))
-        except BaseException:
+        except Exception:
             self.live.leave(session)
+            raise
+        except BaseException:  # cancelled: whether the session began, nobody will say
+            self.disconnect(session)
             raise
         if session.ended is not None:
             self.disconnect(session)
@@ -159,6 +166,8 @@ class Hubs:
 
     def _begin(self, tx: Transaction, session: LiveSession, proof: Proof | None) -> bool:
         """Reads again what let the device in, and takes the session."""
+        if session.ended is not None:
+            raise Unauthorized(f"ended while connecting: {session.ended.value}")
         principal = session.principal
         again = self._authentication.authenticate(
             tx, principal.hub, principal.device_id, proof, session.since

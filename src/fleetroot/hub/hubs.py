@@ -40,6 +40,7 @@ _OF_NAMESPACE: Final = Query(
     _row,
 )
 _TRUST: Final = Command(_trust)
+_HOST_NAMES: Final = Query(select(hubs.c.host_name).order_by(hubs.c.host_name), str)
 _POLICY_AUTHORITIES: Final = Query(
     select(policies.c.authority_id).where(policies.c.namespace_id == bindparam("namespace")), str
 )
@@ -73,6 +74,11 @@ def by_host_name(tx: Transaction, host_name: str) -> Hub | None:
 def by_name(tx: Transaction, name: str) -> Hub | None:
     """The hub of that name."""
     return tx.first(_BY_NAME, key=canonical(name))
+
+
+def host_names(tx: Transaction) -> list[str]:
+    """The host names of all hubs."""
+    return tx.all(_HOST_NAMES)
 
 
 def of_namespace(tx: Transaction, namespace_id: str) -> list[Hub]:

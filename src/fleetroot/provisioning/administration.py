@@ -84,6 +84,10 @@ class Administration:
             raise NotFound("there is no such provisioning service")
         return service
 
+    async def host_names(self) -> list[str]:
+        """The host names of all provisioning services."""
+        return await self._store.read(services.host_names)
+
     async def shared_access_policy(
         self, service: Service, name: str
     ) -> shared_access.SharedAccessPolicy | None:

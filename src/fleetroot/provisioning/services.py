@@ -38,6 +38,9 @@ _BY_NAME: Final = Query(
 _ONLY: Final = Query(
     select(provisioning_services).order_by(provisioning_services.c.created_at).limit(1), _row
 )
+_HOST_NAMES: Final = Query(
+    select(provisioning_services.c.host_name).order_by(provisioning_services.c.host_name), str
+)
 _LINKED: Final = Query(
     select(hubs.c.id, hubs.c.host_name)
     .join(linked_hubs, linked_hubs.c.hub_id == hubs.c.id)
@@ -79,6 +82,11 @@ def by_name(tx: Transaction, name: str) -> Service | None:
 def first(tx: Transaction) -> Service | None:
     """The oldest service, the one that bootstrapping made."""
     return tx.first(_ONLY)
+
+
+def host_names(tx: Transaction) -> list[str]:
+    """The host names of all services."""
+    return tx.all(_HOST_NAMES)
 
 
 def linked(tx: Transaction, service_id: str) -> list[LinkedHub]:

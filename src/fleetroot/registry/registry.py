@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select
 from fleetroot.bus import OUTBOX, Bus
 from fleetroot.clock import Clock
 from fleetroot.custody import KeyCustody
-from fleetroot.errors import InvalidArgument, NotFound
+from fleetroot.errors import AlreadyExists, InvalidArgument, NotFound
 from fleetroot.ids import canonical, check_name
 from fleetroot.pki import KeyType
 from fleetroot.registry import authorities, devices, inventory, policies
@@ -29,6 +29,7 @@ from fleetroot.registry.model import (
 from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import namespaces
+from fleetroot.storage.unit import ConstraintViolated
 
 MAX_PAGE: Final = 1000
 
@@ -68,6 +69,7 @@ class Registry:
 
         Raises:
             InvalidArgument: the name is not one.
+            AlreadyExists: there is one of that name.
         """
         check_name(name, "namespace")
         now = self._clock.now()
@@ -93,7 +95,10 @@ class Registry:
             )
             authorities.insert(tx, root, now)
 
-        await self._store.write(unit)
+        try:
+            await self._store.write(unit)
+        except ConstraintViolated as error:
+            raise AlreadyExists(f"the namespace {name} exists") from error
         return namespace
 
     async def namespace(self, name: str) -> Namespace:
@@ -120,6 +125,7 @@ class Registry:
 
         Raises:
             InvalidArgument: the name, the validity or the key types cannot be.
+            AlreadyExists: there is one of that name.
         """
         check_name(name, "policy")
         if leaf_validity < timedelta(minutes=1) or leaf_validity > authorities.ISSUING_VALIDITY:
@@ -151,7 +157,10 @@ class Registry:
             authorities.insert(tx, issuing, now)
             policies.insert(tx, policy)
 
-        await self._store.write(unit)
+        try:
+            await self._store.write(unit)
+        except ConstraintViolated as error:
+            raise AlreadyExists(f"the policy {name} exists") from error
         return policy
 
     async def _root(self, namespace: Namespace) -> Authority:

@@ -215,9 +215,9 @@ async def bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         bound.setblocking(False)
         bound.bind(address)
-    except BaseException:
+    except OSError as error:
         bound.close()
-        raise
+        raise OSError(error.errno, f"{error.strerror}: {host} port {port}") from error
     return bound
 
 
