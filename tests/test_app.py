@@ -379,6 +379,13 @@ def test_database_of_a_newer_program_is_refused(restarted: Restarted, tmp_path: 
     assert_refused_in_one_line(up_to_its_end(data), "9999")
 
 
+@pytest.mark.parametrize("kept", [0, 5000], ids=["no database", "cut off"])
+def test_damaged_database_is_refused(restarted: Restarted, tmp_path: Path, kept: int) -> None:
+    database = restarted.copy(tmp_path) / "fleetroot.db"
+    database.write_bytes(database.read_bytes()[:kept] + b"x" * 5000)
+    assert_refused_in_one_line(up_to_its_end(database.parent), "fleetroot.db cannot be used")
+
+
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert_refused_in_one_line(up_to_its_end(tmp_path / "file" / "data"))

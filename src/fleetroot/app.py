@@ -13,9 +13,11 @@ import fcntl
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,6 +54,7 @@ _LOCK_FILE: Final = ".lock"
 _SEAL_CHECK: Final = "seal-check"
 _SHORT_DUTIES: Final = 60.0  # seconds between their rounds
 _LONG_DUTIES: Final = 3600.0
+_CUT_SECONDS: Final = 1.0  # for connections that have nothing left to say
 _log = structlog.get_logger("fleetroot.app")
 
 
@@ -67,6 +70,8 @@ class Server:
         self._running: list[asyncio.Task[None]] = []
         self._tls: list[tuple[TlsListener, bool]] = []  # whether it asks for a certificate
         self._http: list[HttpServer] = []
+        self._mqtt: TlsListener | None = None
+        self._devices: WeakSet[DeviceConnection] = WeakSet()
         self._lock: int | None = None
 
     # --- start
@@ -226,7 +231,9 @@ class Server:
         return listener
 
     def _device_connection(self) -> DeviceConnection:
-        return DeviceConnection(self._wire, self._refusals, MqttLimits())
+        connection = DeviceConnection(self._wire, self._refusals, MqttLimits())
+        self._devices.add(connection)
+        return connection
 
     async def _wire(self, connection: DeviceConnection, username: str) -> Wire:
         """The translation of the service that the user name names."""
@@ -243,6 +250,7 @@ class Server:
         self._refusals.add("tls", reason, peer=peer)
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
+        assert self._mqtt is not None  # noqa: S101 - gauges are read once it is there
         stats = self._mqtt.stats()
         return {
             "fleetroot_mqtt_connections": ("Connections on the MQTT port.", stats.connections),
@@ -294,14 +302,12 @@ class Server:
         what `start` had begun when it failed, too.
         """
         grace = self.settings.drain_seconds
-        for listener, _ in self._tls:
-            listener.stop_accepting()
+        await asyncio.gather(self._finish_devices(grace), *(h.stop(grace) for h in self._http))
         if hasattr(self, "hubs"):
             self.hubs.stop()
         for listener, _ in self._tls:
-            await listener.stop(grace)
-        for server in self._http:
-            await server.stop(grace)
+            await listener.stop(_CUT_SECONDS)
+        await asyncio.gather(*(device.settle() for device in tuple(self._devices)))
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -310,6 +316,15 @@ class Server:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    async def _finish_devices(self, grace: float) -> None:
+        """Lets no more devices in, and answers what those that are in have asked."""
+        if self._mqtt is None:
+            return
+        self._mqtt.stop_accepting()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await asyncio.gather(*(device.finish() for device in tuple(self._devices)))
 
 
 class _Late:

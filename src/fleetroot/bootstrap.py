@@ -92,15 +92,17 @@ async def _group(
     """The enrollment group; made on the first start only, because deleting it is how an operator
     takes its keys out of the world.
     """
+    bootstrapped = await store.read(lambda tx: installation.get(tx, _BOOTSTRAPPED)) is not None
     try:
-        return await administration.get(service, EnrollmentKind.GROUP, NAME)
+        group = await administration.get(service, EnrollmentKind.GROUP, NAME)
     except EnrollmentNotFound:
-        if await store.read(lambda tx: installation.get(tx, _BOOTSTRAPPED)) is not None:
+        if bootstrapped:
             return None
-    group = await administration.put(
-        service, EnrollmentKind.GROUP, NAME, EnrollmentSettings(policy_id=policy.id)
-    )
-    await store.write(lambda tx: installation.put(tx, _BOOTSTRAPPED, b"1"))
+        group = await administration.put(
+            service, EnrollmentKind.GROUP, NAME, EnrollmentSettings(policy_id=policy.id)
+        )
+    if not bootstrapped:
+        await store.write(lambda tx: installation.put(tx, _BOOTSTRAPPED, b"1"))
     return group
 
 

@@ -153,12 +153,6 @@ class EtagMismatch(FleetrootError):
     code = ErrorCode.ETAG_MISMATCH
 
 
-class Throttled(FleetrootError):
-    """Too many requests; `retry_after` says when to come back."""
-
-    code = ErrorCode.THROTTLED
-
-
 class Unavailable(FleetrootError):
     """A part that the answer needs (database, key, CA) is away for now; retrying helps."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 
 import pytest
 from cryptography import x509
@@ -99,6 +99,16 @@ class TestServerCa:
     )
     def test_it_permits_its_hosts_and_what_is_beneath_them(self, hosts, permitted: bool) -> None:
         assert server_ca_permits(server_ca(), hosts) is permitted
+
+    @pytest.mark.parametrize(
+        ("host", "permitted"),
+        [("127.3.2.1", True), ("fleet.example", True), ("128.0.0.1", False), ("::1", False)],
+    )
+    def test_it_permits_every_address_of_its_networks(self, host: str, permitted: bool) -> None:
+        loopback = [IPv4Network("127.0.0.0/8")]
+        profile = ServerCaProfile(name("Server CA"), YEAR, HOSTS, loopback)
+        ca = profile.self_sign(key("server-ca"), NOW)
+        assert server_ca_permits(ca, [host]) is permitted
 
     def test_a_ca_without_constraints_is_not_one_of_ours(self) -> None:
         assert not server_ca_permits(root(), ["fleet.example"])

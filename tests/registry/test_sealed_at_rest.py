@@ -18,7 +18,7 @@ from fleetroot.custody import KeyStore, MasterKeyConfig, Sealer, load_master_key
 from fleetroot.gateway import server_certificate
 from fleetroot.pki import private_key_to_der
 from fleetroot.registry import authorities
-from fleetroot.storage import Query, SqliteStore, installation
+from fleetroot.storage import Query, SqliteStore
 from fleetroot.storage.schema import authorities as table
 
 
@@ -49,9 +49,8 @@ async def _authority_keys(data: Path) -> dict[str, bytes]:
             f"{authority.kind} CA": authorities.signing_key(custody, authority)
             for authority in await store.read(lambda tx: tx.all(every))
         }
-        sealed = await store.read(lambda tx: installation.get(tx, server_certificate._CA_KEY))
-        assert sealed is not None
-        keys["server CA"] = custody.load(server_certificate._CA_KEY_NAME, sealed)
+        [server_ca] = await store.read(server_certificate.server_cas)
+        keys["server CA"] = custody.load(server_ca.key_name, server_ca.sealed_key)
         found = {}
         for name, key in keys.items():
             assert isinstance(key, ec.EllipticCurvePrivateKey)

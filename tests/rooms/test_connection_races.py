@@ -11,8 +11,10 @@ from datetime import timedelta
 
 import pytest
 
+from fleet import Fleet, Refused
 from fleetroot.bus import OUTBOX
 from fleetroot.errors import Unauthorized, Unavailable
+from fleetroot.gateway.mqtt import ConnackCode
 from fleetroot.hub.model import Ending
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from workbench import Step, Wire, Workbench
@@ -307,3 +309,26 @@ async def test_epochs_go_on_after_a_restart(bench: Workbench) -> None:
     before = await bench.connect(DEVICE, certified)
     await bench.hubs.start()
     assert (await bench.connect(DEVICE, certified)).epoch > before.epoch
+
+
+async def test_nobody_is_let_in_while_the_node_cannot_tell_who_was_revoked(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certified = await fleet.provision("dev-1")
+    outbox = fleet.server._outbox
+    monkeypatch.setattr(outbox, "_has_lease", False)
+    with pytest.raises(Refused) as refused:
+        await fleet.connect("dev-1", certified)
+    assert refused.value.code is ConnackCode.SERVER_UNAVAILABLE
+
+
+async def test_notice_of_an_unknown_kind_is_looked_into_all_the_same(fleet: Fleet) -> None:
+    certified = await fleet.provision("dev-1")
+    mqtt = await fleet.connect("dev-1", certified)
+    namespace = await fleet.server.registry.namespace("default")
+    await fleet.execute("UPDATE devices SET enabled = 0")
+    await fleet.execute(
+        "INSERT INTO outbox (at, kind, namespace_id, subject) "
+        f"VALUES (0, 'device.of-a-newer-program', '{namespace.id}', 'dev-1')"
+    )
+    await mqtt.wait_closed()

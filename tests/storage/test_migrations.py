@@ -121,6 +121,15 @@ def test_a_database_of_a_newer_program_is_left_as_it_is(engine: Engine, path: Pa
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("kept", [0, 5000], ids=["no database", "cut off"])
+def test_a_damaged_database_is_refused(engine: Engine, path: Path, kept: int) -> None:
+    migrate.upgrade(engine)
+    engine.dispose()
+    path.write_bytes(path.read_bytes()[:kept] + b"x" * 5000)
+    with pytest.raises(Unavailable, match=r"fleetroot\.db cannot be used"):
+        migrate.upgrade(engine)
+
+
 def test_an_upgrade_that_is_cut_short_leaves_nothing_and_is_done_the_next_time(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

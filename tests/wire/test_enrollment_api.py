@@ -143,6 +143,26 @@ async def test_unknown_version_is_told_which_there_are(fleet: Fleet) -> None:
     assert "2021-10-01" in answer.json()["message"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/enrollmentgroups/default",
+        "/enrollmentGroups/default/",
+        "/ENROLLMENTGROUPS/Default/?api-version=2021-10-01",
+    ],
+)
+async def test_path_is_found_in_any_case_and_with_a_slash_behind_it(
+    fleet: Fleet, path: str
+) -> None:
+    async with client(fleet, service_token(fleet)) as owner:
+        answer = await owner.get(path)
+    assert (answer.status_code, answer.json()["enrollmentGroupId"]) == (200, "default")
+
+
+async def test_id_in_a_path_keeps_its_case(fleet: Fleet) -> None:
+    assert (await put(fleet, "/EnrollmentS/Dev-X/")).json()["registrationId"] == "Dev-X"
+
+
 # --- preconditions
 
 

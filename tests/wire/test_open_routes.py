@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from datetime import timedelta
+
 import httpx
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from fleet import Fleet
+from fleetroot.clock import ManualClock
 from fleetroot.errors import Unavailable
 
 
@@ -41,6 +45,33 @@ async def test_health_is_503_while_the_database_is_away(
         answer = await fleet.http.get("/healthz")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
+
+
+async def test_health_is_503_while_nothing_can_be_written(
+    timed_fleet: Fleet, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    assert (await timed_fleet.http.get("/healthz")).status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(timed_fleet.server.store, "_commit", full)
+        clock.advance(timedelta(seconds=5))
+        for _ in range(2):
+            answer = await timed_fleet.http.get("/healthz")
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+    assert (await timed_fleet.http.get("/healthz")).status_code == 200
+
+
+async def test_health_writes_once_in_a_few_seconds_however_often_it_is_asked(
+    timed_fleet: Fleet,
+) -> None:
+    kept = []
+    for _ in range(3):
+        await timed_fleet.http.get("/healthz")
+        kept.append(timed_fleet.rows("installation"))
+    assert kept[0] == kept[1] == kept[2]
 
 
 async def test_metrics_tell_connections_and_refusals(fleet: Fleet) -> None:
@@ -84,7 +115,26 @@ async def test_every_ca_is_served_in_the_clear(fleet: Fleet) -> None:
             x509.load_der_x509_certificate(answer.content)
 
 
-@pytest.mark.parametrize("path", ["/pki/x/ca.cer", "/healthz", "/metrics", "/fleetroot/devices"])
+@pytest.mark.parametrize("port", ["httpsPort", "consolePort"])
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc"])
+async def test_nobody_is_told_what_routes_there_are(fleet: Fleet, port: str, path: str) -> None:
+    async with anonymous(fleet, port) as client:
+        assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/pki/x/ca.cer",
+        "/healthz",
+        "/metrics",
+        "/fleetroot/devices",
+        "/enrollmentGroups/default",
+        "/openapi.json",
+        "/docs",
+        "/redoc",
+    ],
+)
 async def test_plain_port_serves_nothing_else(fleet: Fleet, path: str) -> None:
     async with plain(fleet) as client:
         answer = await client.get(path)

@@ -68,6 +68,20 @@ async def test_every_route_is_closed_without_the_operators_token(
     assert len((await fleet.http.get("/enrollmentGroups/default")).text) > 0
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/fleetroot/devices/dev-1/revoke"),
+        ("PUT", "/enrollments/dev-1"),
+        ("PUT", "/enrollmentGroups/line-4?api-version=unknown"),
+    ],
+)
+async def test_body_of_a_stranger_is_not_looked_at(fleet: Fleet, method: str, path: str) -> None:
+    async with anonymous(fleet, **{"content-type": "application/json"}) as client:
+        answer = await client.request(method, path, content=b"{")
+    assert answer.status_code == 401
+
+
 async def test_console_port_asks_for_the_token_too(fleet: Fleet) -> None:
     async with anonymous(fleet, "consolePort") as client:
         assert (await client.get("/fleetroot/devices")).status_code == 401
@@ -93,6 +107,40 @@ async def test_path_that_is_none_is_404_with_the_documented_body(fleet: Fleet, p
     assert answer.status_code == 404
     assert answer.json().keys() == ERROR_FIELDS
     assert answer.headers["x-ms-error-code"] == str(answer.json()["errorCode"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/fleetroot/devices/", "/Fleetroot/DEVICES", "/fleetroot/devices/Dev-1/"]
+)
+async def test_path_is_found_in_any_case_and_with_a_slash_behind_it(
+    fleet: Fleet, path: str
+) -> None:
+    await fleet.provision("Dev-1")
+    assert (await fleet.http.get(path)).status_code == 200
+    async with anonymous(fleet) as client:
+        assert (await client.get(path)).status_code == 401
+
+
+async def test_id_in_a_path_is_decoded_once(fleet: Fleet) -> None:
+    answer = await fleet.http.get("/fleetroot/devices/Dev%2541")
+    assert answer.status_code == 404
+    assert "Dev%41" in answer.json()["message"]
+
+
+# --- what is counted
+
+
+async def test_refusals_are_counted_by_the_name_of_their_code_alone(fleet: Fleet) -> None:
+    for number in range(3):
+        broken = b'{"a":' + b" " * number + b"]"
+        await fleet.http.put(
+            f"/enrollments/dev-{number}",
+            content=broken,
+            headers={"content-type": "application/json"},
+        )
+        await fleet.http.get(f"/fleetroot/devices/dev-{number}")
+        await fleet.http.get(f"/fleetroot/events?hub=hub-{number}")
+    assert await fleet.refusals() == {"INVALID_ARGUMENT": 3, "NOT_FOUND": 6}
 
 
 # --- devices and certificates
@@ -246,6 +294,16 @@ async def test_events_of_one_device(fleet: Fleet) -> None:
         async with await fleet.connect(device_id, certified) as mqtt:
             await mqtt.publish(f"devices/{device_id}/messages/events/", b"x")
     assert [event["deviceId"] for event in await fleet.events(device="DEV-2")] == ["dev-2"]
+
+
+async def test_events_of_a_quiet_device_go_on_from_the_newest_of_all(fleet: Fleet) -> None:
+    certified = await fleet.provision("loud")
+    async with await fleet.connect("loud", certified) as mqtt:
+        await mqtt.publish("devices/loud/messages/events/", b"x")
+    [newest] = await fleet.events()
+    query = {"after": 0, "device": "quiet"}
+    answer = (await fleet.http.get("/fleetroot/events", params=query)).json()
+    assert answer == {"value": [], "next": newest["sequenceNumber"]}
 
 
 async def test_events_of_an_unknown_hub_are_404(fleet: Fleet) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from renewals import ANSWERS, ISSUE, Barrier, renewed, request
 
-from fleet import Answer, Certified, Fleet, Mqtt
+from fleet import Answer, Certified, Fleet, Mqtt, device_csr
 from fleetroot.clock import ManualClock
+from fleetroot.errors import Unavailable
 
 
 @pytest.fixture
@@ -216,3 +219,26 @@ async def test_issuing_ca_whose_time_is_over_is_a_failure_that_passes(
         assert (await mqtt.ask(ISSUE, request())).status == 202
         answer = await mqtt.answer()
     assert (answer.status, answer.error_code) == (503, 503001)
+
+
+async def test_renewal_that_the_database_failed_does_not_block_the_next(fleet: Fleet) -> None:
+    certified = await fleet.provision("dev-1")
+    async with await fleet.connect("dev-1", certified) as mqtt:
+        await mqtt.subscribe("$iothub/credentials/res/#")
+        write, failed = fleet.server.store.write, 0
+
+        async def failing(unit: Any) -> Any:
+            nonlocal failed
+            failed += 1
+            if failed in (2, 3):  # the certificate, and then the failure itself
+                raise Unavailable("the database cannot answer now")
+            return await write(unit)
+
+        fleet.server.store.write = failing  # type: ignore[method-assign]
+        _, csr = device_csr("dev-1")
+        body = json.dumps({"id": "dev-1", "csr": csr}).encode()
+        topic = "$iothub/credentials/POST/issueCertificate/"
+        assert (await mqtt.ask(topic, body, rid="1")).status == 202
+        assert (await mqtt.answer()).status == 503
+        assert (await mqtt.ask(topic, body, rid="2")).status == 202
+        assert (await mqtt.answer()).status == 200

@@ -1,6 +1,6 @@
 """Who calls: the bearer token of the operator, or a shared access signature.
 
-Default deny: a route without one of these dependencies answers only what anybody may know.
+Default deny: a route that asks none of these answers only what anybody may know.
 """
 
 from __future__ import annotations
@@ -81,5 +81,4 @@ def require_operator_or_loopback(request: Request) -> None:
     require_operator(request)
 
 
-Operator = Annotated[None, Depends(require_operator)]
 OperatorOrLoopback = Annotated[None, Depends(require_operator_or_loopback)]

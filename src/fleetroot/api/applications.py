@@ -60,10 +60,7 @@ def http_application(services: Services, refusals: Refusals) -> FastAPI:
     @app.get("/pki/{authority_id}/ca.cer")
     async def ca_certificate(request: Request, authority_id: str) -> Response:
         """A CA certificate, DER (RFC 5280 §4.2.2.1)."""
-        try:
-            authority = await services_of(request).registry.authority(authority_id)
-        except NotFound:  # whose reason has what anybody asked for, and a metric counts reasons
-            raise NotFound("no such certificate authority") from None
+        authority = await services_of(request).registry.authority(authority_id)
         if authority.namespace_id != services.namespace.id:
             raise NotFound("no such certificate authority")
         return Response(
@@ -76,7 +73,9 @@ def http_application(services: Services, refusals: Refusals) -> FastAPI:
 
 
 def _application(services: Services, refusals: Refusals) -> FastAPI:
-    app = FastAPI(title="Fleetroot", version=services.version, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Fleetroot", version=services.version, openapi_url=None, redirect_slashes=False
+    )
     app.state.services = services
     errors.install(app, refusals, services.clock)
     app.add_middleware(errors.BodyLimit, limit=_MAX_BODY_BYTES, clock=services.clock)

@@ -1,8 +1,8 @@
 """The provisioning service API: enrollments and enrollment groups.
 
 Shared access signatures of the provisioning service's policies open it, and the operator's token.
-Several services in one server are told apart by the resource of the signature; the operator speaks
-to the first.
+There is one provisioning service to speak to, the oldest of the server, whatever host name the
+request has.
 
 Source: Azure DPS service REST API, 2021-10-01 and its previews.
 """
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot import sas
 from fleetroot.api.access import bears_admin_token, shared_access_token
+from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
@@ -52,7 +53,27 @@ def _api_version(
 
 
 _Version = Annotated[str, Depends(_api_version)]
-router = APIRouter(dependencies=[Depends(_api_version)])
+
+
+class _EnrollmentRoute(AuthorizedRoute):
+    async def authorize(self, request: Request) -> None:
+        administration = services_of(request).administration
+        service = await administration.service()
+        if not bears_admin_token(request):
+            reads = request.method == "GET"
+            right = Right.ENROLLMENT_READ if reads else Right.ENROLLMENT_WRITE
+            await administration.authorize(service, shared_access_token(request), right)
+        request.state.service = service
+
+
+def _authorized_service(request: Request) -> Service:
+    """The provisioning service on which the route authorized the caller."""
+    service: Service = request.state.service
+    return service
+
+
+_Service = Annotated[Service, Depends(_authorized_service)]
+router = APIRouter(dependencies=[Depends(_api_version)], route_class=_EnrollmentRoute)
 
 
 class _Wire(BaseModel):
@@ -115,26 +136,13 @@ class EnrollmentBody(_Wire):
     credential_policy_name: str | None = Field(default=None, alias="credentialPolicyName")
 
 
-def _service(right: Right) -> Any:
-    async def authorize(request: Request) -> Service:
-        administration = services_of(request).administration
-        service = await administration.service()
-        if not bears_admin_token(request):
-            await administration.authorize(service, shared_access_token(request), right)
-        return service
-
-    return Depends(authorize)
-
-
-_Reader = Annotated[Service, _service(Right.ENROLLMENT_READ)]
-_Writer = Annotated[Service, _service(Right.ENROLLMENT_WRITE)]
 _IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=256)]
 
 
 @router.put("/enrollments/{id_}")
 async def put_enrollment(
     request: Request,
-    service: _Writer,
+    service: _Service,
     version: _Version,
     id_: str,
     body: EnrollmentBody,
@@ -147,7 +155,7 @@ async def put_enrollment(
 @router.put("/enrollmentGroups/{id_}")
 async def put_group(
     request: Request,
-    service: _Writer,
+    service: _Service,
     version: _Version,
     id_: str,
     body: EnrollmentBody,
@@ -158,20 +166,20 @@ async def put_group(
 
 
 @router.get("/enrollments/{id_}")
-async def get_enrollment(request: Request, service: _Reader, id_: str) -> dict[str, Any]:
+async def get_enrollment(request: Request, service: _Service, id_: str) -> dict[str, Any]:
     """One individual enrollment."""
     return await _get(request, service, EnrollmentKind.INDIVIDUAL, id_)
 
 
 @router.get("/enrollmentGroups/{id_}")
-async def get_group(request: Request, service: _Reader, id_: str) -> dict[str, Any]:
+async def get_group(request: Request, service: _Service, id_: str) -> dict[str, Any]:
     """One enrollment group."""
     return await _get(request, service, EnrollmentKind.GROUP, id_)
 
 
 @router.delete("/enrollments/{id_}", status_code=204)
 async def delete_enrollment(
-    request: Request, service: _Writer, id_: str, if_match: _IfMatch = None
+    request: Request, service: _Service, id_: str, if_match: _IfMatch = None
 ) -> Response:
     """Deletes an individual enrollment."""
     await services_of(request).administration.delete(
@@ -182,7 +190,7 @@ async def delete_enrollment(
 
 @router.delete("/enrollmentGroups/{id_}", status_code=204)
 async def delete_group(
-    request: Request, service: _Writer, id_: str, if_match: _IfMatch = None
+    request: Request, service: _Service, id_: str, if_match: _IfMatch = None
 ) -> Response:
     """Deletes an enrollment group."""
     await services_of(request).administration.delete(

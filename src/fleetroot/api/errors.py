@@ -29,7 +29,9 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
 
     def answer(request: Request, error: FleetrootError, status: int | None = None) -> Response:
         peer = f"{request.client.host}:{request.client.port}" if request.client else "?"
-        trace_id = refusals.add("http", error.reason, peer=peer, device=request.url.path[:256])
+        trace_id = refusals.add(
+            "http", error.reason, label=error.code.name, peer=peer, device=request.url.path
+        )
         headers = {"x-ms-error-code": str(error.code.value)}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)

@@ -14,16 +14,23 @@ from typing import Annotated, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
 from fleetroot.api.access import require_operator
+from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import Services, services_of
 from fleetroot.clock import iso8601
 from fleetroot.hub.model import Event
 from fleetroot.registry.model import Authority, Certificate, Device
 
-router = APIRouter(prefix="/fleetroot", dependencies=[Depends(require_operator)])
+
+class _OperatorRoute(AuthorizedRoute):
+    async def authorize(self, request: Request) -> None:
+        require_operator(request)
+
+
+router = APIRouter(prefix="/fleetroot", route_class=_OperatorRoute)
 
 _Limit = Annotated[int, Query(ge=1, le=1000)]
 _RowNumber = Annotated[int | None, Query(ge=0, le=2**63 - 1)]

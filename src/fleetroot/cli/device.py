@@ -37,7 +37,8 @@ def _from_bootstrap(
             "id_scope": there["provisioning"]["idScope"],
             "ca": there["serverCaFile"],
         }
-        return str(there["enrollmentGroup"]["primaryKey"])
+        group = there["enrollmentGroup"]  # null once it was deleted
+        return str(group["primaryKey"]) if group else None
     except (ValueError, KeyError, TypeError) as error:
         raise click.ClickException(f"{path} is not a bootstrap file") from error
 

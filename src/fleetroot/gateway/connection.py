@@ -111,6 +111,7 @@ class DeviceConnection(asyncio.Protocol):
         self._waiting = 0
         self._paused = False
         self._reader_is_slow = False
+        self._finishing = False
         self._end_timer: asyncio.TimerHandle | None = None
         self.peer = "?"
         self.peer_chain: tuple[bytes, ...] = ()
@@ -146,7 +147,7 @@ class DeviceConnection(asyncio.Protocol):
         self._cancel_timer()
         if self._end_timer is not None:
             self._end_timer.cancel()
-        will = self._session.will
+        will = None if self._finishing else self._session.will  # the server leaves, not the device
         self._session.close()
         wire, self._wire = self._wire, None
         if wire is not None:
@@ -216,13 +217,29 @@ class DeviceConnection(asyncio.Protocol):
         self._session.close()
         self.flush()
 
+    async def finish(self) -> None:
+        """Reads no more, lets what was accepted be answered, and closes."""
+        self._finishing = True
+        self._pause()
+        await self.settle()
+        self.close()
+
+    async def settle(self) -> None:
+        """Waits until nothing is being done for this connection any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def refuse(self, reason: str, detail: str) -> None:
         """Closes the connection for something the client must not do; it is not told why."""
         self._refused(reason, detail)
         self.close()
 
     def end_after(self, seconds: float, end: Callable[[], None]) -> None:
-        """Calls `end` after so many seconds, unless the connection is over by then."""
+        """Calls `end` after so many seconds, unless the connection is over by then; what was to be
+        called before is not.
+        """
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         if self._transport.is_closing():
             return
         # A timer of more than a day is set again, so that it need not be exact over months.
@@ -329,6 +346,8 @@ class DeviceConnection(asyncio.Protocol):
     async def _run_in_order(self) -> None:
         while self._in_order:
             step = self._in_order.popleft()
+            # A step may never wait for anything: let other connections have their turn.
+            await asyncio.sleep(0)
             try:
                 await self._guarded(step())
             finally:
@@ -375,7 +394,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def _resume_if_ready(self) -> None:
         few = self._waiting <= self._limits.waiting // 2
-        if self._paused and few and not self._reader_is_slow:
+        if self._paused and few and not self._reader_is_slow and not self._finishing:
             self._paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()

@@ -42,6 +42,7 @@ ANSWERS: Final = "$dps/registrations/res/#"
 _REGISTER: Final = "$dps/registrations/PUT/iotdps-register/"
 _OPERATION: Final = "$dps/registrations/GET/iotdps-get-operationstatus/"
 _RETRY_AFTER: Final = 3  # seconds, for what is not done yet
+_UNATTESTED_SECONDS: Final = 60.0  # that a connection may stand without, or since, an attestation
 
 
 class ProvisioningWire:
@@ -70,7 +71,14 @@ class ProvisioningWire:
         self._token = parse_token(connect.password)
         if not await self._provisioning.has_id_scope(self._name.id_scope):
             raise Unauthorized("unknown ID scope")
+        self._stay()
         return False
+
+    def _stay(self) -> None:
+        """An ID scope is no secret: who knows one does not hold a connection for long."""
+        self._connection.end_after(
+            _UNATTESTED_SECONDS, lambda: self._connection.refuse("provisioning", "idle")
+        )
 
     def connected(self) -> None:
         """Nothing waits for a device here."""
@@ -137,6 +145,7 @@ class ProvisioningWire:
         retry_after: int | None = None
         try:
             result = await request
+            self._stay()
             version = self._name.api_version or ""
             body = operation_status(result, csr_field(version), version)
             status = 200

@@ -3,6 +3,10 @@
 The CA signs server certificates for this server's names and nothing else (name-constrained), and is
 never an anchor of a hub. Its key is sealed in the database; the certificate's key lives in memory
 and is new at every start. A certificate of the operator's own is read from its files instead.
+
+A CA is for ever, because devices in the field trust it. It permits the whole of the loopback
+network, so that binding elsewhere needs no other; where a new name does, the CAs before are kept, are
+published beside it, and sign again as soon as their names suffice.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -28,6 +33,7 @@ from fleetroot.pki import (
     ServerProfile,
     generate_key,
     server_ca_permits,
+    server_names,
     to_der,
     to_pem,
 )
@@ -35,9 +41,8 @@ from fleetroot.storage import Store, Transaction, installation
 
 _CA_VALIDITY: Final = timedelta(days=20 * 365)
 _VALIDITY: Final = timedelta(days=90)
-_CA_CERTIFICATE: Final = "server-ca-certificate"
-_CA_KEY: Final = "server-ca-key"
-_CA_KEY_NAME: Final = RecordName(kind="server-ca-key", namespace="", id="server-ca", version=1)
+_LOOPBACK: Final = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+_log = structlog.get_logger("fleetroot.server_certificate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,20 @@ class ServerCertificate:
     identity: ServerIdentity
     trust: str
     renew_at: datetime | None  # None: it is the operator's to renew
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCa:
+    """One of the server's CAs; they are numbered from 1."""
+
+    number: int
+    certificate: x509.Certificate
+    sealed_key: bytes
+
+    @property
+    def key_name(self) -> RecordName:
+        """What the key is sealed as."""
+        return _key_name(self.number)
 
 
 def host_names(hostname: str, bind: str, *services: str) -> list[str]:
@@ -87,42 +106,88 @@ def read_operators(certificate: Path, key: Path) -> ServerCertificate:
 async def issue(
     store: Store, custody: KeyCustody, hosts: list[str], now: datetime
 ) -> ServerCertificate:
-    """A new certificate of the server CA, which is made if there is none, or if the one there is
-    may not certify all of `hosts`.
+    """A new certificate of the oldest server CA that may certify all of `hosts`; a CA is made if
+    there is none. Clients are to trust every CA there ever was, the newest first.
     """
-    ca, sealed_key = await _server_ca(store, custody, hosts, now)
+    cas = await store.read(server_cas)
+    ca = next((ca for ca in cas if _may_certify(ca.certificate, hosts, now)), None)
+    if ca is None:
+        if cas:
+            _warn_of_another(cas, hosts)
+        ca = await _make_ca(store, custody, len(cas) + 1, hosts, now)
+        cas.append(ca)
     key = generate_key(KeyType.EC_P256)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101
-    certificate = ServerProfile(issuer=ca, validity=_VALIDITY, hosts=hosts).issue(
-        custody.load(_CA_KEY_NAME, sealed_key), key.public_key(), now
+    certificate = ServerProfile(issuer=ca.certificate, validity=_VALIDITY, hosts=hosts).issue(
+        custody.load(ca.key_name, ca.sealed_key), key.public_key(), now
     )
     lifetime = certificate.not_valid_after_utc - now
     return ServerCertificate(
-        ServerIdentity((certificate,), key), to_pem([ca]), now + lifetime * 2 / 3
+        ServerIdentity((certificate,), key),
+        to_pem([each.certificate for each in reversed(cas)]),
+        now + lifetime * 2 / 3,
     )
 
 
-async def _server_ca(
-    store: Store, custody: KeyCustody, hosts: list[str], now: datetime
-) -> tuple[x509.Certificate, bytes]:
-    there, sealed_key = await store.read(
-        lambda tx: (installation.get(tx, _CA_CERTIFICATE), installation.get(tx, _CA_KEY))
-    )
-    if there is not None and sealed_key is not None:
-        ca = x509.load_der_x509_certificate(there)
-        if server_ca_permits(ca, hosts) and ca.not_valid_after_utc > now + _VALIDITY:
-            return ca, sealed_key
-    sealed = custody.generate(KeyType.EC_P256, _CA_KEY_NAME)
+def server_cas(tx: Transaction) -> list[ServerCa]:
+    """Every CA of this server, the oldest first: the one that most clients trust."""
+    found: list[ServerCa] = []
+    while True:
+        number = len(found) + 1
+        certificate = installation.get(tx, _certificate_row(number))
+        sealed_key = installation.get(tx, _key_row(number))
+        if certificate is None or sealed_key is None:
+            return found
+        found.append(ServerCa(number, x509.load_der_x509_certificate(certificate), sealed_key))
+
+
+def _may_certify(ca: x509.Certificate, hosts: list[str], now: datetime) -> bool:
+    return server_ca_permits(ca, hosts) and ca.not_valid_after_utc > now + _VALIDITY
+
+
+async def _make_ca(
+    store: Store, custody: KeyCustody, number: int, hosts: list[str], now: datetime
+) -> ServerCa:
+    key_name = _key_name(number)
+    sealed = custody.generate(KeyType.EC_P256, key_name).sealed
     name = f"Fleetroot server CA {os.urandom(4).hex()}"
     made = ServerCaProfile(
         subject=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
         validity=_CA_VALIDITY,
-        hosts=hosts,
-    ).self_sign(custody.load(_CA_KEY_NAME, sealed.sealed), now)
+        hosts=[*hosts, "localhost"],
+        networks=_LOOPBACK,
+    ).self_sign(custody.load(key_name, sealed), now)
 
     def unit(tx: Transaction) -> None:
-        installation.put(tx, _CA_CERTIFICATE, to_der(made))
-        installation.put(tx, _CA_KEY, sealed.sealed)
+        installation.put(tx, _certificate_row(number), to_der(made))
+        installation.put(tx, _key_row(number), sealed)
 
     await store.write(unit)
-    return made, sealed.sealed
+    return ServerCa(number, made, sealed)
+
+
+def _warn_of_another(cas: list[ServerCa], hosts: list[str]) -> None:
+    new = [
+        str(name.value)
+        for name in server_names(hosts)
+        if not any(server_ca_permits(ca.certificate, [str(name.value)]) for ca in cas)
+    ]
+    _log.warning(
+        "NEW SERVER CA: clients that trust an earlier server-ca.pem refuse this server until they"
+        " have the new one; it holds the earlier CAs as well, and going back to the earlier names"
+        " goes back to the earlier CA",
+        new_hosts=new,
+        hosts=hosts,
+    )
+
+
+def _certificate_row(number: int) -> str:
+    return f"server-ca-certificate-{number}"
+
+
+def _key_row(number: int) -> str:
+    return f"server-ca-key-{number}"
+
+
+def _key_name(number: int) -> RecordName:
+    return RecordName(kind="server-ca-key", namespace="", id="server-ca", version=number)

@@ -59,7 +59,11 @@ _NEWEST_OF_DEVICE: Final = Query(
     Event,
 )
 _LAST: Final = Query(
-    select(func.coalesce(func.max(events.c.seq), 0)).where(events.c.hub_id == bindparam("hub")), int
+    select(events.c.seq)
+    .where(events.c.hub_id == bindparam("hub"))
+    .order_by(events.c.seq.desc())
+    .limit(1),
+    int,
 )
 _OLD: Final = Command(
     delete(events).where(

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
-from fleetroot.errors import InvalidArgument, NotFound, Unauthorized
+from fleetroot.errors import InvalidArgument, NotFound, Unauthorized, Unavailable
 from fleetroot.hub import events, hubs, identities, requests, subscriptions, twins
 from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.live import LiveSession, LiveTable
@@ -35,6 +35,10 @@ from fleetroot.storage import Store, Transaction
 
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 MAX_PAGE: Final = 1000
+_BETWEEN_LOOKS: Final = 0.1  # seconds, for a caller who waits for events
+_LOST_GROUND: Final = frozenset(
+    {Ending.REVOKED, Ending.DISABLED, Ending.IDENTITY_CHANGED, Ending.CREDENTIAL_EXPIRED}
+)
 
 
 class Hubs:
@@ -52,6 +56,7 @@ class Hubs:
         self._sealer = sealer
         self._clock = clock
         self._authentication = Authentication(sealer)
+        self._outbox = outbox
         self._appended = asyncio.Event()
         self.live = LiveTable(store)
         self.renewal = Renewal(store, issuance, self.live, clock)
@@ -136,6 +141,8 @@ class Hubs:
             Unavailable: the database cannot answer now.
         """
         now = self._clock.now()
+        if not self._outbox.has_lease:
+            raise Unavailable("the hub cannot tell who was revoked", retry_after=5)
 
         def authenticate(tx: Transaction) -> Principal:
             hub = hubs.by_host_name(tx, host_name)
@@ -222,6 +229,7 @@ class Hubs:
         Raises:
             InvalidArgument: it is too large.
         """
+        _check_standing(session)
         if len(message.body) > MAX_MESSAGE_BYTES:
             raise InvalidArgument(f"a message is at most {MAX_MESSAGE_BYTES} bytes")
         now = self._clock.now()
@@ -240,23 +248,27 @@ class Hubs:
     ) -> tuple[int, list[Event]]:
         """Up to `limit` events behind the sequence number `after` (None: from now on), and the
         number to go on from. Where there are none, waits up to `wait` for one.
+
+        Who waits for one device looks at what the others send neither twice nor at every message.
         """
         deadline = self._clock.monotonic() + wait.total_seconds()
         start = await self._store.read(
             lambda tx: events.last_seq(tx, hub.id) if after is None else after
         )
 
-        def read(tx: Transaction) -> list[Event]:
-            return events.after(tx, hub.id, start, device_id=device_id, limit=min(limit, MAX_PAGE))
+        def read(tx: Transaction) -> tuple[int, list[Event]]:
+            found = events.after(tx, hub.id, start, device_id=device_id, limit=min(limit, MAX_PAGE))
+            return (found[-1].seq if found else max(start, events.last_seq(tx, hub.id))), found
 
         while True:
             appended = self._appended  # before the read, so that nothing falls in between
-            found = await self._store.read(read)
+            start, found = await self._store.read(read)
             left = deadline - self._clock.monotonic()
             if found or left <= 0:
-                return (found[-1].seq if found else start), found
+                return start, found
             try:
                 async with asyncio.timeout(left):
+                    await asyncio.sleep(_BETWEEN_LOOKS)
                     await appended.wait()
             except TimeoutError:
                 continue
@@ -301,6 +313,7 @@ class Hubs:
             MalformedJson: it is not JSON.
             InvalidArgument: it breaks a rule of twins.
         """
+        _check_standing(session)
         principal, now = session.principal, self._clock.now()
         parsed = twins.parse_patch(patch)
         return await self._store.write(
@@ -310,3 +323,13 @@ class Hubs:
     def stop(self) -> None:
         """Ends every session."""
         self.live.end_all(Ending.SHUTDOWN)
+
+
+def _check_standing(session: LiveSession) -> None:
+    """What a device asked for before it lost its ground is not done after it.
+
+    Raises:
+        Unauthorized: the session was ended because the device may not be here any more.
+    """
+    if session.ended in _LOST_GROUND:
+        raise Unauthorized(f"session ended: {session.ended}")

@@ -66,6 +66,7 @@ class Renewal:
         self._issuance = issuance
         self._live = live
         self._clock = clock
+        self._working: set[str] = set()  # correlation ids of what is being issued now
 
     async def request(self, session: LiveSession, request_id: str, body: bytes) -> None:
         """Takes a certificate request and gives its answers to the session's connection; whatever
@@ -131,8 +132,21 @@ class Renewal:
             created_at=now,
         )
         sent = session.sent_request
-        await self._store.write(lambda tx: _open(tx, request, wish.replace, sent, now))
-        self._tell(session, request_id, _accepted(request))
+        self._working.add(request.correlation_id)
+        try:
+            await self._store.write(lambda tx: self._open(tx, request, wish.replace, sent, now))
+            self._tell(session, request_id, _accepted(request))
+            await self._fulfil(session, request, issuer, csr)
+        finally:
+            self._working.discard(request.correlation_id)
+
+    async def _fulfil(
+        self,
+        session: LiveSession,
+        request: CredentialRequest,
+        issuer: Issuer,
+        csr: CertificateRequest | CsrRefused,
+    ) -> None:
         if isinstance(csr, CsrRefused):
             await self._fail(session, request, _csr_error(csr))
             return
@@ -191,6 +205,47 @@ class Renewal:
         )
         if await self._store.write(lambda tx: requests.answer(tx, request, error)):
             self._tell_final(session, request, error)
+
+    def _active(
+        self, tx: Transaction, request: CredentialRequest, sent: str | None, now: datetime
+    ) -> CredentialRequest | None:
+        """The device's other request that is in progress."""
+        other = requests.find(tx, request.hub_id, request.device_key, now)
+        if other is None or other.correlation_id == sent:
+            return None  # over, but for the acknowledgement of its answer
+        if other.state is RequestState.ISSUING and other.correlation_id not in self._working:
+            return None  # given up, and the database could not be told
+        return other
+
+    def _open(
+        self,
+        tx: Transaction,
+        request: CredentialRequest,
+        replaced: str | None,
+        sent: str | None,
+        now: datetime,
+    ) -> None:
+        """Opens the request, in place of what it replaces.
+
+        Raises:
+            CredentialRequestActive: the device has another one in progress.
+            NoSuchRequest: it replaces one that is not in progress.
+        """
+        active = self._active(tx, request, sent, now)
+        if replaced not in (None, _ANY) and (active is None or active.request_id != replaced):
+            raise NoSuchRequest(
+                "replace: no such request is active", info={"requestId": str(replaced)}
+            )
+        if active is not None and replaced is None:
+            raise CredentialRequestActive(
+                "another certificate request of the device is active",
+                info={
+                    "requestId": active.request_id,
+                    "operationExpires": iso8601(active.expires_at),
+                    "correlationId": active.correlation_id,
+                },
+            )
+        requests.open_one(tx, request)
 
     # --- answers
 
@@ -251,36 +306,6 @@ def _parse(body: bytes, device_key: str) -> _Wish:
             "replace: * or a request id of 4 to 36 letters, digits and -, none - at the ends"
         )
     return _Wish(csr, replaced)
-
-
-def _open(
-    tx: Transaction,
-    request: CredentialRequest,
-    replaced: str | None,
-    sent: str | None,
-    now: datetime,
-) -> None:
-    """Opens the request, in place of what it replaces.
-
-    Raises:
-        CredentialRequestActive: the device has another one in progress.
-        NoSuchRequest: it replaces one that is not in progress.
-    """
-    active = requests.find(tx, request.hub_id, request.device_key, now)
-    if active is not None and active.correlation_id == sent:
-        active = None  # over, but for the acknowledgement of its answer
-    if replaced not in (None, _ANY) and (active is None or active.request_id != replaced):
-        raise NoSuchRequest("replace: no such request is active", info={"requestId": str(replaced)})
-    if active is not None and replaced is None:
-        raise CredentialRequestActive(
-            "another certificate request of the device is active",
-            info={
-                "requestId": active.request_id,
-                "operationExpires": iso8601(active.expires_at),
-                "correlationId": active.correlation_id,
-            },
-        )
-    requests.open_one(tx, request)
 
 
 def _accepted(request: CredentialRequest) -> Accepted:

@@ -76,6 +76,10 @@ def server_names(hosts: Iterable[str]) -> tuple[x509.DNSName | x509.IPAddress, .
 class ServerCaProfile:
     """The CA of the server's certificates: self-signed, for these hosts only.
 
+    Attributes:
+        hosts: names, which permit what is beneath them too, and addresses.
+        networks: every address of these is permitted as well.
+
     Raises:
         ValueError: the validity is not positive, the subject is empty, or as `server_names`.
     """
@@ -83,11 +87,13 @@ class ServerCaProfile:
     subject: x509.Name
     validity: timedelta
     hosts: Sequence[str]
+    networks: Sequence[IPv4Network | IPv6Network] = ()
     _constraints: x509.NameConstraints = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_profile(self.subject, self.validity)
-        object.__setattr__(self, "_constraints", _constraints(server_names(self.hosts)))
+        constraints = _constraints(server_names(self.hosts), self.networks)
+        object.__setattr__(self, "_constraints", constraints)
 
     def self_sign(self, key: PrivateKey, now: datetime) -> x509.Certificate:
         """The CA's certificate of `key`, valid from a little before `now`."""
@@ -175,6 +181,10 @@ def server_ca_permits(server_ca: x509.Certificate, hosts: Iterable[str]) -> bool
     return all(any(_covers(tree, name) for tree in permitted) for name in server_names(hosts))
 
 
+def _within(inner: IPv4Network | IPv6Network, outer: IPv4Network | IPv6Network) -> bool:
+    return inner.version == outer.version and inner.network_address in outer
+
+
 def _covers(tree: x509.GeneralName, name: x509.DNSName | x509.IPAddress) -> bool:
     if isinstance(name, x509.DNSName):
         return isinstance(tree, x509.DNSName) and (
@@ -187,21 +197,30 @@ def _covers(tree: x509.GeneralName, name: x509.DNSName | x509.IPAddress) -> bool
     )
 
 
-def _constraints(names: Sequence[x509.DNSName | x509.IPAddress]) -> x509.NameConstraints:
-    """Permits these names and, of either form, nothing else.
+def _constraints(
+    names: Sequence[x509.DNSName | x509.IPAddress],
+    networks: Sequence[IPv4Network | IPv6Network],
+) -> x509.NameConstraints:
+    """Permits these names and networks and, of either form, nothing else.
 
     A permitted subtree constrains names of its own form only. A form of which nothing is permitted
     must be excluded as a whole, or everything of it would pass.
     """
     permitted: list[x509.GeneralName] = []
     excluded: list[x509.GeneralName] = []
-    addresses = [name for name in names if isinstance(name, x509.IPAddress)]
-    if len(addresses) < len(names):
-        permitted += [name for name in names if isinstance(name, x509.DNSName)]
+    hosts = [name for name in names if isinstance(name, x509.DNSName)]
+    subnets = list(networks)
+    for name in names:
+        if isinstance(name, x509.IPAddress):
+            subnet = ip_network(str(name.value))
+            if not any(_within(subnet, network) for network in subnets):
+                subnets.append(subnet)
+    if hosts:
+        permitted += hosts
     else:
         excluded.append(x509.DNSName(""))
-    if addresses:
-        permitted += [x509.IPAddress(ip_network(str(address.value))) for address in addresses]
+    if subnets:
+        permitted += [x509.IPAddress(subnet) for subnet in subnets]
     else:
         excluded += [x509.IPAddress(network) for network in _EVERY_ADDRESS]
     return x509.NameConstraints(permitted or None, excluded or None)

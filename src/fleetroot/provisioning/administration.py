@@ -219,14 +219,6 @@ class Administration:
         assert keys is not None  # noqa: S101 - symmetric keys are the only attestation there is
         return EnrollmentWithKeys(enrollment, keys)
 
-    async def page(
-        self, service: Service, kind: EnrollmentKind, *, after: str = "", limit: int = 100
-    ) -> list[Enrollment]:
-        """Up to `limit` enrollments of a kind behind the id `after`, in the order of their ids."""
-        return await self._store.read(
-            lambda tx: enrollments.page(tx, service.id, kind, after=after.lower(), limit=limit)
-        )
-
     async def delete(
         self,
         service: Service,

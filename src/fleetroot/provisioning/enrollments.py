@@ -15,6 +15,9 @@ from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import enrollments
 
+_PAGE_SIZE: Final = 1000
+_MAX_OPEN: Final = 10_000  # keys of enrollments, kept open
+
 
 def _row(
     service_id: str,
@@ -107,6 +110,17 @@ def find(
     return tx.first(_GET, service=service_id, kind=kind.value, key=canonical(enrollment_id))
 
 
+def claim_of(enrollment: Enrollment) -> str:
+    """The name by which a device is claimed for an enrollment."""
+    return f"{enrollment.service_id}/{enrollment.kind}/{canonical(enrollment.id)}"
+
+
+def is_claim_alive(tx: Transaction, claim: str) -> bool:
+    """Whether the enrollment of a claim exists still; deleting it releases its devices."""
+    service_id, kind, key = claim.split("/", 2)
+    return tx.first(_ETAG, service=service_id, kind=kind, key=key) is not None
+
+
 def is_current(tx: Transaction, enrollment: Enrollment) -> bool:
     """Whether nothing changed the enrollment since it was read."""
     etag = tx.first(
@@ -119,10 +133,24 @@ def is_current(tx: Transaction, enrollment: Enrollment) -> bool:
 
 
 def page(
-    tx: Transaction, service_id: str, kind: EnrollmentKind, *, after: str = "", limit: int = 1000
+    tx: Transaction,
+    service_id: str,
+    kind: EnrollmentKind,
+    *,
+    after: str = "",
+    limit: int = _PAGE_SIZE,
 ) -> list[Enrollment]:
     """Up to `limit` enrollments of a kind whose key sorts behind `after`."""
     return tx.all(_PAGE, service=service_id, kind=kind.value, after=after, limit=limit)
+
+
+def all_groups(tx: Transaction, service_id: str) -> list[Enrollment]:
+    """Every enrollment group of the service."""
+    groups = more = page(tx, service_id, EnrollmentKind.GROUP)
+    while len(more) == _PAGE_SIZE:
+        more = page(tx, service_id, EnrollmentKind.GROUP, after=canonical(more[-1].id))
+        groups = groups + more
+    return groups
 
 
 def delete_one(tx: Transaction, enrollment: Enrollment) -> None:
@@ -154,6 +182,26 @@ def open_keys(sealer: Sealer, enrollment: Enrollment) -> SymmetricKeys | None:
         sealer.open(_key_name(*of, "primary"), enrollment.sealed_primary),
         sealer.open(_key_name(*of, "secondary"), enrollment.sealed_secondary),
     )
+
+
+class OpenKeys:
+    """Keys of enrollments that were opened, so that a device that guesses costs no unsealing.
+
+    An enrollment's keys are found by its etag, which changes with every write.
+    """
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._open: dict[tuple[str, EnrollmentKind, str, str], SymmetricKeys | None] = {}
+
+    def of(self, enrollment: Enrollment) -> SymmetricKeys | None:
+        """The enrollment's keys; None if it attests in another way."""
+        name = (enrollment.service_id, enrollment.kind, enrollment.id, enrollment.etag)
+        if name not in self._open:
+            if len(self._open) >= _MAX_OPEN:
+                self._open.clear()
+            self._open[name] = open_keys(self._sealer, enrollment)
+        return self._open[name]
 
 
 def _key_name(service_id: str, kind: EnrollmentKind, enrollment_id: str, which: str) -> RecordName:

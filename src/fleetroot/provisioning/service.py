@@ -22,6 +22,7 @@ from fleetroot.errors import (
     EnrollmentNotFound,
     InvalidArgument,
     RegistrationNotFound,
+    TokenInvalid,
     Unauthorized,
     Unavailable,
 )
@@ -96,7 +97,7 @@ class Provisioning:
         self._store = store
         self._issuance = issuance
         self._hub_directory = hub_directory
-        self._sealer = sealer
+        self._keys = enrollments.OpenKeys(sealer)
         self._bus = bus
         self._clock = clock
 
@@ -157,7 +158,7 @@ class Provisioning:
         individual = enrollments.find(tx, service.id, EnrollmentKind.INDIVIDUAL, registration_id)
         if individual is not None:  # wins over every group
             return _Candidate(service, (individual,), registration, hubs)
-        groups = enrollments.page(tx, service.id, EnrollmentKind.GROUP)
+        groups = enrollments.all_groups(tx, service.id)
         if registration is not None:
             groups.sort(key=lambda group: group.id != registration.enrollment_id)
         return _Candidate(service, tuple(groups), registration, hubs)
@@ -180,7 +181,7 @@ class Provisioning:
         # Group keys are computed over the spelling that first registered.
         stored = found.registration.registration_id if found.registration else registration_id
         for enrollment in found.enrollments:
-            keys = enrollments.open_keys(self._sealer, enrollment)
+            keys = self._keys.of(enrollment)
             if keys is None:
                 continue
             if enrollment.kind is EnrollmentKind.INDIVIDUAL:
@@ -192,7 +193,7 @@ class Provisioning:
                 return _Attested(
                     found.service, enrollment, of_device, stored, found.registration, found.hubs
                 )
-        raise Unauthorized("token signed with another key")
+        raise TokenInvalid("token signed with another key")
 
     # --- registration
 
@@ -225,10 +226,22 @@ class Provisioning:
         device_id = attested.enrollment.settings.device_id or attested.registration_id
         policy_id = attested.enrollment.settings.policy_id
         policy = None if policy_id is None else policies.get(tx, policy_id)
-        device = devices.find(tx, attested.service.namespace_id, device_id)
-        if device is not None:
-            return policy, device, False
-        return policy, devices.draft(attested.service.namespace_id, device_id, policy_id, now), True
+        namespace_id, claim = (
+            attested.service.namespace_id,
+            enrollments.claim_of(attested.enrollment),
+        )
+        device = devices.find(tx, namespace_id, device_id)
+        if device is None:
+            return policy, devices.draft(namespace_id, device_id, policy_id, claim, now), True
+        # A group's key is good for devices of the group: it must not reach one that provisions
+        # under another enrollment. An individual enrollment names its device, so it may.
+        if (
+            device.claimed_by not in (None, claim)
+            and attested.enrollment.kind is EnrollmentKind.GROUP
+            and enrollments.is_claim_alive(tx, device.claimed_by)
+        ):
+            raise Unauthorized("device provisions under another enrollment")
+        return policy, device, False
 
     @staticmethod
     def _allocate(attested: _Attested) -> LinkedHub:
@@ -341,8 +354,13 @@ class Provisioning:
                 raise DeviceChanged
         if leaf is not None:
             self._issuance.record(tx, device, leaf, Origin.PROVISIONING, now)
-        policy_id = attested.enrollment.settings.policy_id
-        if device.policy_id != policy_id:
-            devices.set_policy(tx, device, policy_id, now)
+        wanted = (
+            attested.enrollment.settings.policy_id,
+            enrollments.claim_of(attested.enrollment),
+        )
+        if (device.policy_id, device.claimed_by) != wanted and not devices.claim(
+            tx, device, *wanted, now
+        ):
+            raise DeviceChanged
         assign(tx)
         registrations.save(tx, registration)

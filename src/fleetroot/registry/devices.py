@@ -28,6 +28,7 @@ def _row(
     generation: str,
     enabled: bool,
     policy_id: str | None,
+    claimed_by: str | None,
     etag: str,
     version: int,
     created_at: datetime,
@@ -41,6 +42,7 @@ def _row(
         UUID(generation),
         enabled,
         policy_id,
+        claimed_by,
         etag,
         version,
         created_at,
@@ -70,11 +72,12 @@ _LIST: Final = Query(
 )
 _COUNT: Final = Query(select(func.count()).select_from(devices), int)
 _INSERT_IF_ABSENT: Final = Command(_insert_if_absent)
-_SET_POLICY: Final = Command(
+_CLAIM: Final = Command(
     update(devices)
-    .where(_is_device)
+    .where(_is_device & (devices.c.etag == bindparam("old_etag")))
     .values(
         policy_id=bindparam("policy"),
+        claimed_by=bindparam("claim"),
         etag=bindparam("new_etag"),
         version=devices.c.version + 1,
         updated_at=bindparam("now"),
@@ -129,7 +132,9 @@ def count(tx: Transaction) -> int:
     return tx.first(_COUNT) or 0
 
 
-def draft(namespace_id: str, device_id: str, policy_id: str | None, now: datetime) -> Device:
+def draft(
+    namespace_id: str, device_id: str, policy_id: str | None, claimed_by: str, now: datetime
+) -> Device:
     """A device that is not registered yet, with the generation its first certificate will carry."""
     return Device(
         namespace_id=namespace_id,
@@ -139,6 +144,7 @@ def draft(namespace_id: str, device_id: str, policy_id: str | None, now: datetim
         generation=uuid4(),
         enabled=True,
         policy_id=policy_id,
+        claimed_by=claimed_by,
         etag=new_etag(),
         version=1,
         created_at=now,
@@ -157,6 +163,7 @@ def register(tx: Transaction, device: Device) -> bool:
         generation=str(device.generation),
         enabled=device.enabled,
         policy_id=device.policy_id,
+        claimed_by=device.claimed_by,
         etag=device.etag,
         version=device.version,
         created_at=device.created_at,
@@ -165,16 +172,23 @@ def register(tx: Transaction, device: Device) -> bool:
     return changed == 1
 
 
-def set_policy(tx: Transaction, device: Device, policy_id: str | None, now: datetime) -> None:
-    """Puts the device under a policy, or under none."""
-    tx.run(
-        _SET_POLICY,
+def claim(
+    tx: Transaction, device: Device, policy_id: str | None, claimed_by: str, now: datetime
+) -> bool:
+    """Puts the device under an enrollment and its policy; False if the device is not as it was read,
+    and nothing changed.
+    """
+    changed = tx.run(
+        _CLAIM,
         namespace=device.namespace_id,
         key=device.device_key,
+        old_etag=device.etag,
         policy=policy_id,
+        claim=claimed_by,
         new_etag=new_etag(),
         now=now,
     )
+    return changed == 1
 
 
 def set_enabled(tx: Transaction, device: Device, enabled: bool, now: datetime) -> None:

@@ -22,7 +22,6 @@ from fleetroot.storage.schema import certificates, devices
 class RevocationReason(StrEnum):
     """RFC 5280 §5.3.1 reasons that are used here, by their names there."""
 
-    CESSATION_OF_OPERATION = "cessationOfOperation"
     UNSPECIFIED = "unspecified"
 
 

@@ -64,7 +64,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The registry's entity. `device_key` is the canonical form of `device_id`."""
+    """The registry's entity. `device_key` is the canonical form of `device_id`.
+
+    Attributes:
+        claimed_by: the enrollment that it provisions under, in provisioning's own words; None if
+            it never did.
+    """
 
     namespace_id: str
     device_key: str
@@ -73,6 +78,7 @@ class Device:
     generation: UUID
     enabled: bool
     policy_id: str | None
+    claimed_by: str | None
     etag: str
     version: int
     created_at: datetime

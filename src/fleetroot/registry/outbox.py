@@ -40,11 +40,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A row of the outbox; `subject` is a device key for every kind there is now."""
+    """A row of the outbox; `subject` is a device key for every kind there is now. Listeners look at
+    the subject, whatever the kind: one that they do not know may be about a revocation.
+    """
 
     seq: int
     at: datetime
-    kind: Kind
+    kind: str  # a `Kind`, or one of a newer program
     namespace_id: str
     subject: str
 
@@ -55,7 +57,7 @@ _AFTER: Final = Query(
     .where(outbox.c.seq > bindparam("seq"))
     .order_by(outbox.c.seq)
     .limit(_BATCH),
-    lambda seq, at, kind, namespace, subject: Notice(seq, at, Kind(kind), namespace, subject),
+    Notice,
 )
 _LAST: Final = Query(select(func.coalesce(func.max(outbox.c.seq), 0)), int)
 _PRUNE: Final = Command(delete(outbox).where(outbox.c.at < bindparam("before")))
@@ -87,6 +89,7 @@ class OutboxReader:
         self._lease_lost: list[Callable[[], None]] = []
         self._hinted = asyncio.Event()
         self._seq = 0
+        self._has_lease = True
 
     def listen(
         self,
@@ -108,21 +111,17 @@ class OutboxReader:
         """Reads until cancelled."""
         unsubscribe = self._bus.subscribe(OUTBOX, self._hinted.set)
         last_read = self._clock.monotonic()
-        lost = False
         try:
             while True:
                 try:
                     await self.drain()
                 except Exception as error:  # noqa: BLE001 - whatever it is, this must not end
                     _log.error("cannot read the outbox", error=repr(error))
-                    if not lost and self._clock.monotonic() - last_read > self._lease:
-                        lost = True
-                        _log.error("lease lost, dropping sessions")
-                        for tell in self._lease_lost:
-                            tell()
+                    if self._clock.monotonic() - last_read > self._lease:
+                        self._lose_lease()
                 else:
                     last_read = self._clock.monotonic()
-                    lost = False
+                    self._has_lease = True
                 try:
                     # Not wait_for, which on 3.11 loses a cancellation that meets the hint.
                     async with asyncio.timeout(self._interval):
@@ -132,6 +131,18 @@ class OutboxReader:
                 self._hinted.clear()
         finally:
             unsubscribe()
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether this node knows who was revoked; while it does not, it lets nobody in."""
+        return self._has_lease
+
+    def _lose_lease(self) -> None:
+        if self._has_lease:
+            self._has_lease = False
+            _log.error("lease lost, dropping sessions")
+            for tell in self._lease_lost:
+                tell()
 
     async def drain(self) -> None:
         """Reads every row that is new and tells the listeners.

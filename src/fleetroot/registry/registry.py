@@ -26,12 +26,14 @@ from fleetroot.registry.model import (
     Namespace,
     Policy,
 )
-from fleetroot.storage import Command, Query, Store, Transaction
+from fleetroot.storage import Command, Query, Store, Transaction, installation
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import namespaces
 from fleetroot.storage.unit import ConstraintViolated
 
 MAX_PAGE: Final = 1000
+_PING: Final = "ping"
+_WRITE_EVERY: Final = 3.0  # seconds between pings that write
 
 _INSERT_NAMESPACE: Final = Command(insert_into(namespaces))
 _NAMESPACE: Final = Query(
@@ -58,6 +60,7 @@ class Registry:
         self._custody = custody
         self._bus = bus
         self._clock = clock
+        self._wrote_at: float | None = None  # when a ping last wrote, by the monotonic clock
 
     # --- namespaces, authorities, policies
 
@@ -296,12 +299,19 @@ class Registry:
             pass
 
     async def ping(self) -> None:
-        """Asks the database for something.
+        """Asks the database for something, and has it keep something, which a full disk does not;
+        the latter once in a few seconds, because anybody may ask for it.
 
         Raises:
-            Unavailable: it cannot answer now.
+            Unavailable: it cannot do so now.
         """
         await self._store.read(lambda tx: tx.first(_NAMESPACE, key=""))
+        now = self._clock.monotonic()
+        if self._wrote_at is not None and now - self._wrote_at < _WRITE_EVERY:
+            return
+        value = uuid4().bytes  # SQLite writes nothing where nothing changes
+        await self._store.write(lambda tx: installation.put(tx, _PING, value))
+        self._wrote_at = now
 
     async def totals(self) -> tuple[int, int]:
         """How many devices are registered, and how many certificates were ever issued."""

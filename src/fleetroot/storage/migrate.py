@@ -1,13 +1,15 @@
 """Brings a database to the schema of this program.
 
 Alembic owns the versions; this module only tells it where the database is. A database that is
-newer than the program is refused, because an older program would not know what it destroys. A
-migration that is cut short leaves nothing behind, so that the next start does it again.
+newer than the program is refused, because an older program would not know what it destroys; so is
+one that is damaged. A migration that is cut short leaves nothing behind, so that the next start
+does it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
 
 from fleetroot.errors import Unavailable
 
@@ -48,7 +51,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Migrates up to `revision`.
 
     Raises:
-        Unavailable: the database was written by a newer program.
+        Unavailable: the database was written by a newer program, or cannot be used.
     """
     _run(engine, lambda config: command.upgrade(config, revision))
 
@@ -67,8 +70,22 @@ def current(engine: Engine) -> str | None:
 def _run(engine: Engine, step: Callable[[Config], None]) -> None:
     config = configuration()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if (at := current(engine)) is not None and at not in known:
-        raise Unavailable(f"the database is at schema {at}, which this program does not know")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        step(config)
+    with _usable(engine):
+        if (at := current(engine)) is not None and at not in known:
+            raise Unavailable(f"the database is at schema {at}, which this program does not know")
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            step(config)
+
+
+@contextmanager
+def _usable(engine: Engine) -> Iterator[None]:
+    """Raises:
+    Unavailable: the database does not do what it is asked.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        raise Unavailable(
+            f"the database {engine.url.database} cannot be used: {error.orig}"
+        ) from error

@@ -102,6 +102,7 @@ devices = Table(
     Column("generation", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("policy_id", Text, ForeignKey("policies.id"), nullable=True),
+    Column("claimed_by", Text, nullable=True),  # the enrollment that it provisions under
     Column("etag", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),
@@ -340,6 +341,7 @@ events = Table(
     Column("system_properties", Text, nullable=False),  # JSON
     Column("body", LargeBinary, nullable=False),
     Index("ix_events_hub_id_seq", "hub_id", "seq"),
+    Index("ix_events_hub_id_device_key_seq", "hub_id", "device_key", "seq"),
     Index("ix_events_enqueued_at", "enqueued_at"),
     sqlite_autoincrement=True,
 )

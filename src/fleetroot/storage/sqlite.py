@@ -79,7 +79,11 @@ class SqliteTransaction:
 
 
 class SqliteStore:
-    """A database file in WAL mode. Use from one event loop at a time."""
+    """A database file in WAL mode. Use from one event loop at a time.
+
+    Raises:
+        Unavailable: the file cannot be opened, or is no database.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -90,7 +94,10 @@ class SqliteStore:
         self._closed = False
         self._handing_over = threading.Lock()  # `close` may come from another thread
         self._batches: queue.SimpleQueue[list[_Unit] | None] = queue.SimpleQueue()
-        self._writer_connection = self._connect()
+        try:
+            self._writer_connection = self._connect()
+        except sqlite3.Error as error:
+            raise Unavailable(f"the database {path} cannot be used: {error}") from error
         self._writer = threading.Thread(target=self._write_batches, name="fleetroot-writer")
         self._writer.start()
 

@@ -34,6 +34,9 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_events_enqueued_at", "events", ["enqueued_at"], unique=False)
+    op.create_index(
+        "ix_events_hub_id_device_key_seq", "events", ["hub_id", "device_key", "seq"], unique=False
+    )
     op.create_index("ix_events_hub_id_seq", "events", ["hub_id", "seq"], unique=False)
 
     op.create_table(
@@ -280,6 +283,7 @@ def upgrade() -> None:
         sa.Column("generation", sa.Text(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("policy_id", sa.Text(), nullable=True),
+        sa.Column("claimed_by", sa.Text(), nullable=True),
         sa.Column("etag", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -434,6 +438,7 @@ def downgrade() -> None:
     op.drop_table("namespaces")
     op.drop_table("installation")
     op.drop_index("ix_events_hub_id_seq")
+    op.drop_index("ix_events_hub_id_device_key_seq")
     op.drop_index("ix_events_enqueued_at")
 
     op.drop_table("events")

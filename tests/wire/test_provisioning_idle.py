@@ -1,0 +1,42 @@
+"""A connection to provisioning that does not attest does not stand for long."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fleet import Closed, Fleet
+from fleetroot.gateway import provisioning_wire
+
+REGISTER = "$dps/registrations/PUT/iotdps-register/"
+
+
+async def test_connection_that_never_attests_is_closed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning_wire, "_UNATTESTED_SECONDS", 0.1)
+    mqtt = await fleet.provisioning("dev-1", token=fleet.provisioning_token("dev-1", b"x" * 64))
+    async with asyncio.timeout(5):
+        await mqtt.wait_closed()
+    assert await fleet.refusals() == {"idle": 1}
+
+
+async def test_refused_attestation_does_not_prolong_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning_wire, "_UNATTESTED_SECONDS", 0.4)
+    mqtt = await fleet.provisioning("dev-1", token=fleet.provisioning_token("dev-1", b"x" * 64))
+    with pytest.raises((Closed, ConnectionError)):
+        async with asyncio.timeout(5):
+            while True:
+                await mqtt.ask(REGISTER, b"{}")
+                await asyncio.sleep(0.05)
+
+
+async def test_attestation_prolongs_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provisioning_wire, "_UNATTESTED_SECONDS", 0.5)
+    async with await fleet.provisioning("dev-1") as mqtt:
+        for _ in range(8):
+            assert (await mqtt.ask(REGISTER, b"{}")).status == 200
+            await asyncio.sleep(0.1)
