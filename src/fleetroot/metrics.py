@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+
+_MAX_REASONS: Final = 200  # more than there are, unless a peer can make them up
 
 
 class _Gauges(Collector):
@@ -29,6 +32,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        self._reasons: set[tuple[str, str]] = set()
         self._refusals = Counter(
             "fleetroot_refusals",
             "What was refused, by kind and reason.",
@@ -37,7 +41,14 @@ class Metrics:
         )
 
     def count_refusal(self, kind: str, reason: str) -> None:
-        """One more refusal."""
+        """One more refusal. Beyond some hundred reasons, a new one is counted as `other`: whatever
+        a wire lets into a reason, the counters are of bounded number.
+        """
+        if (kind, reason) not in self._reasons:
+            if len(self._reasons) >= _MAX_REASONS:
+                reason = "other"
+            else:
+                self._reasons.add((kind, reason))
         self._refusals.labels(kind, reason).inc()
 
     def add_gauges(self, read: Callable[[], dict[str, tuple[str, float]]]) -> None:

@@ -53,7 +53,9 @@ def accepts(trust: ServerCertificate, shown: ServerCertificate, name: str) -> bo
     """Whether a client that trusts what one start published accepts what another shows."""
     verifier = PolicyBuilder().store(Store(cas(trust))).time(NOW + timedelta(hours=1))
     try:
-        verifier.build_server_verifier(x509.DNSName(name)).verify(shown.identity.chain[0], [])
+        verifier.build_server_verifier(x509.DNSName(name)).verify(
+            shown.identity.certificate_chain[0], []
+        )
     except VerificationError:
         return False
     return True
@@ -124,5 +126,9 @@ async def test_ca_near_its_end_is_followed_by_another(installation: Installation
     first = await installation.start("a.example", "127.0.0.1")
     late = cas(first)[0].not_valid_after_utc - timedelta(days=30)
     second = await installation.start("a.example", "127.0.0.1", now=late)
-    assert second.identity.chain[0].issuer == cas(second)[0].subject != cas(first)[0].subject
-    assert second.identity.chain[0].not_valid_after_utc == late + timedelta(days=90)
+    assert (
+        second.identity.certificate_chain[0].issuer
+        == cas(second)[0].subject
+        != cas(first)[0].subject
+    )
+    assert second.identity.certificate_chain[0].not_valid_after_utc == late + timedelta(days=90)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,5 +113,5 @@ async def test_who_waits_for_a_quiet_device_reads_what_others_sent_once_and_now_
     seconds = asyncio.get_running_loop().time() - began
     assert (found.body, found.seq) == (b"y", last)
     assert looked_behind[0] == 0
-    assert all(one < other for one, other in zip(looked_behind, looked_behind[1:], strict=False))
+    assert all(one < other for one, other in pairwise(looked_behind))
     assert len(looked_behind) <= 2 + seconds * 10

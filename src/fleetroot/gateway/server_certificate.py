@@ -4,8 +4,8 @@ The CA signs server certificates for this server's names and nothing else (name-
 never an anchor of a hub. Its key is sealed in the database; the certificate's key lives in memory
 and is new at every start. A certificate of the operator's own is read from its files instead.
 
-A CA is for ever, because devices in the field trust it. It permits the whole of the loopback
-network, so that binding elsewhere needs no other; where a new name does, the CAs before are kept, are
+A CA is for ever, because devices in the field trust it. It permits what is beneath its names and
+all of the loopback network; where a new name needs another CA, the CAs before are kept, are
 published beside it, and sign again as soon as their names suffice.
 """
 
