@@ -282,7 +282,9 @@ class Server:
         due = self._certificate.renew_at
         if due is None or self.clock.now() < due:
             return
-        self._certificate = await self._server_certificate()
+        before, self._certificate = self._certificate, await self._server_certificate()
+        if self._certificate.trust != before.trust:
+            bootstrap.write_trust(self.settings.data, self._certificate.trust)
         for listener, ask in self._tls:
             listener.reload(
                 make_context(self._certificate.identity, request_client_certificate=ask)

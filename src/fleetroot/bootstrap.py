@@ -145,8 +145,7 @@ async def write_files(
     administration: Administration,
 ) -> None:
     """Writes `server-ca.pem` and `bootstrap.json`."""
-    server_ca = settings.data / SERVER_CA_FILE
-    write_atomically(server_ca, trust.encode(), 0o644)
+    server_ca = write_trust(settings.data, trust)
     owner = await hubs.shared_access_policy(made.hub, "iothubowner")
     service_owner = await administration.shared_access_policy(
         made.service, "provisioningserviceowner"
@@ -181,6 +180,13 @@ async def write_files(
     }
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(settings.data / FILE, text.encode(), 0o600)
+
+
+def write_trust(data: Path, trust: str) -> Path:
+    """Writes what clients trust (PEM), and returns where."""
+    path = data / SERVER_CA_FILE
+    write_atomically(path, trust.encode(), 0o644)
+    return path
 
 
 def _shown_group(group: EnrollmentWithKeys | None) -> dict[str, str] | None:

@@ -175,8 +175,8 @@ def register(tx: Transaction, device: Device) -> bool:
 def claim(
     tx: Transaction, device: Device, policy_id: str | None, claimed_by: str, now: datetime
 ) -> bool:
-    """Puts the device under an enrollment and its policy; False if the device is not as it was read,
-    and nothing changed.
+    """Puts the device under an enrollment and its policy; False, and nothing done, if the device is
+    not as it was read.
     """
     changed = tx.run(
         _CLAIM,
