@@ -2,14 +2,12 @@
 
 It owns the transport and every timer, and hands what the client does to a wire: the translation of
 one of the two services. Which one, the user name of CONNECT tells. What a wire needs done in order
-(subscriptions, twins, requests) runs one after the other; messages run beside it, and reading stops
-while too many of them are not durable yet, so that a fast device waits and no memory grows.
+(subscriptions, twins, requests) runs one after the other, messages beside it; see `work`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -38,6 +36,7 @@ from fleetroot.gateway.mqtt import (
 )
 from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.tls import TlsInfo
+from fleetroot.gateway.work import Work
 from fleetroot.sas import SasToken
 
 _LONG_TIMER: Final = 86_400.0
@@ -105,10 +104,7 @@ class DeviceConnection(asyncio.Protocol):
         self._loop: asyncio.AbstractEventLoop
         self._timer: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
-        self._in_order: deque[Callable[[], Awaitable[None]]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ordering = False
-        self._waiting = 0
+        self._work = Work(limits.waiting, changed=self._adapt_reading, failed=self._work_failed)
         self._paused = False
         self._reader_is_slow = False
         self._finishing = False
@@ -157,11 +153,11 @@ class DeviceConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """A slow reader: what it asks for next waits until it has read."""
         self._reader_is_slow = True
-        self._pause()
+        self._adapt_reading()
 
     def resume_writing(self) -> None:
         self._reader_is_slow = False
-        self._resume_if_ready()
+        self._adapt_reading()
 
     # --- what wires ask for
 
@@ -220,14 +216,13 @@ class DeviceConnection(asyncio.Protocol):
     async def finish(self) -> None:
         """Reads no more, lets what was accepted be answered, and closes."""
         self._finishing = True
-        self._pause()
+        self._adapt_reading()
         await self.settle()
         self.close()
 
     async def settle(self) -> None:
         """Waits until nothing is being done for this connection any more."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._work.settle()
 
     def refuse(self, reason: str, detail: str) -> None:
         """Closes the connection for something the client must not do; it is not told why."""
@@ -252,16 +247,11 @@ class DeviceConnection(asyncio.Protocol):
 
     def in_order(self, step: Callable[[], Awaitable[None]]) -> None:
         """Runs `step` after every step that was given before it."""
-        self._in_order.append(step)
-        self._wait_for_one()
-        if not self._ordering:
-            self._ordering = True
-            self._start(self._run_in_order())
+        self._work.in_order(step)
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` beside everything else."""
-        self._wait_for_one()
-        self._start(self._run_beside(work))
+        self._work.beside(work)
 
     # --- inside
 
@@ -343,61 +333,29 @@ class DeviceConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    async def _run_in_order(self) -> None:
-        while self._in_order:
-            step = self._in_order.popleft()
-            # A step may never wait for anything: let other connections have their turn.
-            await asyncio.sleep(0)
-            try:
-                await self._guarded(step())
-            finally:
-                self._done_with_one()
-        self._ordering = False
-
-    async def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await self._guarded(work)
-        finally:
-            self._done_with_one()
-
-    async def _guarded(self, work: Awaitable[None]) -> None:
+    def _work_failed(self, error: Exception) -> None:
         """A failure of one request is this connection's end, never the server's."""
-        try:
-            await work
-        except ProtocolViolation as violation:
-            self.refuse("protocol", violation.message)
-        except FleetrootError as error:
-            self.refuse("request", error.reason)
-        except Exception:  # noqa: BLE001
-            _log.exception("unexpected failure", peer=self.peer, device=self.device)
-            self.close()
+        match error:
+            case ProtocolViolation():
+                self.refuse("protocol", error.message)
+            case FleetrootError():
+                self.refuse("request", error.reason)
+            case _:
+                _log.error("unexpected failure", peer=self.peer, device=self.device, exc_info=error)
+                self.close()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _wait_for_one(self) -> None:
-        self._waiting += 1
-        if self._waiting >= self._limits.waiting:
-            self._pause()
-
-    def _done_with_one(self) -> None:
-        self._waiting -= 1
-        self._resume_if_ready()
-
-    def _pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            if not self._transport.is_closing():
-                self._transport.pause_reading()
-
-    def _resume_if_ready(self) -> None:
-        few = self._waiting <= self._limits.waiting // 2
-        if self._paused and few and not self._reader_is_slow and not self._finishing:
-            self._paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+    def _adapt_reading(self) -> None:
+        """Reads only while there is room for more, and the client reads what it is sent."""
+        paused = self._finishing or self._reader_is_slow or self._work.is_full
+        if paused == self._paused:
+            return
+        self._paused = paused
+        if self._transport.is_closing():
+            return
+        if paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
 
 def parse_token(password: bytes | None) -> SasToken | None:
