@@ -39,6 +39,7 @@ from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.server_certificate import ServerCertificate
 from fleetroot.gateway.tls import HttpServer, Refusal, TlsLimits, TlsListener, make_context
 from fleetroot.hub.directory import Directory
+from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
 from fleetroot.metrics import Metrics
 from fleetroot.provisioning import Provisioning
@@ -90,6 +91,7 @@ class Server:
         await self._check_master_key()
         await self._outbox.start()
         await self.hubs.start()
+        await self.registry.mark_expired()  # before the ports open: what expired while we were away
         await self._open_ports(data, started_at)
         self._running = [
             asyncio.create_task(self._outbox.run(), name="outbox"),
@@ -97,7 +99,7 @@ class Server:
                 _every(
                     _SHORT_DUTIES,
                     self.registry.mark_expired,
-                    self._remove_old_events,
+                    self.hubs.remove_old_events,
                     self.hubs.renewal.remove_expired,
                 ),
                 name="short duties",
@@ -131,7 +133,9 @@ class Server:
         self._outbox = OutboxReader(
             self.store, bus, clock, lease=timedelta(seconds=settings.lease_seconds)
         )
-        self.hubs = Hubs(self.store, issuance, self._sealer, self._outbox, clock)
+        self.hubs = Hubs(
+            self.store, issuance, self._sealer, self._outbox, clock, _retention(settings)
+        )
         directory = Directory(self._sealer)
         self.administration = Administration(self.store, directory, self._sealer, clock)
         self.provisioning = Provisioning(self.store, issuance, directory, self._sealer, bus, clock)
@@ -291,12 +295,6 @@ class Server:
             )
         _log.info("server certificate renewed")
 
-    async def _remove_old_events(self) -> None:
-        settings = self.settings
-        await self.hubs.remove_old_events(
-            older_than=settings.event_retention, keep=settings.event_retention_count
-        )
-
     # --- stop
 
     async def stop(self) -> None:
@@ -309,7 +307,9 @@ class Server:
             self.hubs.stop()
         for listener, _ in self._tls:
             await listener.stop(_CUT_SECONDS)
-        await asyncio.gather(*(device.settle() for device in tuple(self._devices)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await asyncio.gather(*(device.settle() for device in tuple(self._devices)))
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -354,6 +354,14 @@ def _master_key(settings: Settings, data: Path) -> MasterKey:
             passphrase=settings.passphrase.get_secret_value() if settings.passphrase else None,
         ),
         data,
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        age=timedelta(hours=settings.event_retention_hours),
+        count=settings.event_retention_count,
+        size=settings.event_retention_megabytes * 1024 * 1024,
     )
 
 

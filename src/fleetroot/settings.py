@@ -6,7 +6,6 @@ file that `FLEETROOT_CONFIG` or `--config` names (TOML, `mqtt_port = 8883`), its
 
 from __future__ import annotations
 
-from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +53,7 @@ class Settings(BaseSettings):
 
     event_retention_hours: float = Field(default=24.0, gt=0)
     event_retention_count: int = Field(default=1_000_000, gt=0)
+    event_retention_megabytes: int = Field(default=1024, gt=0)
     lease_seconds: float = Field(default=10.0, gt=0)
     max_connections: int = Field(default=100_000, gt=0)
     max_handshakes_per_source: int = Field(default=64, gt=0)
@@ -82,11 +82,6 @@ class Settings(BaseSettings):
         if (self.server_certificate is None) != (self.server_key is None):
             raise ValueError("server_certificate and server_key go together")
         return self
-
-    @property
-    def event_retention(self) -> timedelta:
-        """How long the event log keeps an event."""
-        return timedelta(hours=self.event_retention_hours)
 
     @classmethod
     def settings_customise_sources(

@@ -6,14 +6,21 @@ before the one unit of work that makes it known.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from fleet import device_csr
+from fleetroot import sas
 from fleetroot.errors import EnrollmentNotFound, InvalidArgument, Unauthorized, Unavailable
 from fleetroot.provisioning import registrations
-from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, RegistrationResult
+from fleetroot.provisioning.model import (
+    EnrollmentKind,
+    EnrollmentSettings,
+    RegisterRequest,
+    RegistrationResult,
+)
 from workbench import Step, Workbench, contents, generation
 
 DEVICE = "dev-1"
@@ -265,3 +272,35 @@ async def test_crash_between_signing_and_recording_leaves_nothing(
     between(bench, crash)
     await bench.provision(DEVICE)
     assert contents(tmp_path / "crashed" / "fleetroot.db") == before
+
+
+# --- taken over in between
+
+
+@pytest.mark.parametrize("csr", [None, device_csr(DEVICE)[1]], ids=["plain", "with a CSR"])
+async def test_group_does_not_get_a_device_that_was_taken_over_in_between(
+    bench: Workbench, csr: str | None
+) -> None:
+    await bench.provision(DEVICE)
+    service = bench.made.service
+
+    async def take_over() -> None:
+        own = await bench.administration.put(
+            service, EnrollmentKind.INDIVIDUAL, "own", EnrollmentSettings(device_id=DEVICE)
+        )
+        token = sas.sign_token(
+            f"{service.id_scope}/registrations/own",
+            own.keys.primary,
+            bench.clock.now() + timedelta(hours=1),
+        )
+        await bench.provisioning.register(
+            RegisterRequest(service.id_scope, "own", sas.SasToken.parse(token))
+        )
+
+    between(bench, take_over)
+    with pytest.raises(Unauthorized) as refused:
+        await bench.register(DEVICE, csr)
+    assert refused.value.reason == "device provisions under another enrollment"
+    device = await bench.registry.device(bench.made.namespace, DEVICE)
+    assert device.policy_id is None
+    assert [c.revoked_at is None for c in await bench.inventory(DEVICE)] == [False]

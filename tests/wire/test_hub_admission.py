@@ -340,3 +340,17 @@ async def test_revocation_while_a_session_begins_leaves_none(
     await decided.wait()
     assert await refusal(fleet.connect("dev-1", certified)) is NOT_AUTHORIZED
     assert len(fleet.server.hubs.live) == 0
+
+
+async def test_expired_certificate_is_marked_though_many_older_ones_wait_to_be(
+    timed_fleet: Fleet, clock: ManualClock
+) -> None:
+    older = await timed_fleet.provision("dev-0")
+    clock.advance(timedelta(seconds=10))
+    certified = await timed_fleet.provision("dev-1")
+    clock.advance(certified.leaf.not_valid_after_utc - clock.now() + timedelta(seconds=1))
+    await refusal(timed_fleet.connect("dev-1", certified))
+    clock.set_back(timedelta(days=5))
+    assert await refusal(timed_fleet.connect("dev-1", certified)) is NOT_AUTHORIZED
+    async with await timed_fleet.connect("dev-0", older):
+        pass  # nobody saw this one expired

@@ -294,7 +294,7 @@ async def test_events_are_removed_when_their_time_is_over(
         clock.advance(timedelta(hours=12))
         await mqtt.publish(EVENTS, b"new")
         clock.advance(timedelta(hours=12, seconds=1))
-        await timed_fleet.server._remove_old_events()
+        await timed_fleet.server.hubs.remove_old_events()
     assert [event["text"] for event in await timed_fleet.events()] == ["new"]
 
 
@@ -304,5 +304,15 @@ async def test_events_beyond_the_count_are_removed(tmp_path: Path) -> None:
         async with await fleet.connect("dev-1", certified) as mqtt:
             for text in (b"1", b"2", b"3"):
                 await mqtt.publish(EVENTS, text)
-        await fleet.server._remove_old_events()
+        await fleet.server.hubs.remove_old_events()
         assert [event["text"] for event in await fleet.events()] == ["2", "3"]
+
+
+async def test_events_beyond_the_size_are_removed_while_they_come(tmp_path: Path) -> None:
+    async with Fleet.running(tmp_path / "data", event_retention_megabytes=1) as fleet:
+        certified = await fleet.provision("dev-1")
+        async with await fleet.connect("dev-1", certified) as mqtt:
+            for number in range(20):
+                await mqtt.publish(EVENTS, b"%02d" % number + bytes(200 * 1024))
+        kept = [event["text"][:2] for event in await fleet.events()]
+        assert kept == ["14", "15", "16", "17", "18", "19"]

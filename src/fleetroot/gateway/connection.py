@@ -321,6 +321,8 @@ class DeviceConnection(asyncio.Protocol):
         timeout = self._session.keep_alive_timeout
         if timeout is None or self._transport.is_closing():
             return
+        if self._paused:  # it may well be talking: it is we who do not listen
+            self._heard_at = self._loop.time()
         silent = self._loop.time() - self._heard_at
         if silent >= timeout:
             self._refused("keep-alive", f"silent: {silent:.0f} s")
@@ -355,6 +357,7 @@ class DeviceConnection(asyncio.Protocol):
         if paused:
             self._transport.pause_reading()
         else:
+            self._heard_at = self._loop.time()
             self._transport.resume_reading()
 
 

@@ -141,6 +141,10 @@ _ADMISSION: Final = Query(
 class CertificateExpired(Unauthorized):
     """A certificate was shown whose time is over."""
 
+    def __init__(self, sha256: bytes) -> None:
+        super().__init__("certificate expired")
+        self.sha256 = sha256
+
 
 class _NotInInventory(Unauthorized):
     """A certificate was shown that the inventory does not have."""
@@ -227,7 +231,7 @@ class Authentication:
         if now < presented.not_before:
             raise Unauthorized("certificate not yet valid")
         if presented.expired_at is not None or now > presented.not_after:
-            raise CertificateExpired("certificate expired")
+            raise CertificateExpired(sha256(proof.chain[0]).digest())
         return presented.not_after
 
     @staticmethod

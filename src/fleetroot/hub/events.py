@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 import orjson
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import BigInteger, bindparam, delete, func, select
 
 from fleetroot.hub.model import Event, Message, Principal
 from fleetroot.ids import canonical
@@ -15,6 +16,7 @@ from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import events
 
+_ROW_BYTES: Final = 200  # about what a row takes beside its content
 _REMOVE_AT_ONCE: Final = 5000  # rows, so that no unit of work holds up the others for long
 
 _columns: Final = (
@@ -25,7 +27,14 @@ _columns: Final = (
     events.c.system_properties,
     events.c.body,
 )
-_APPEND: Final = Command(insert_into(events, leave_out=["seq"]))
+_newest_end: Final = (
+    select(events.c.end_offset).order_by(events.c.seq.desc()).limit(1).scalar_subquery()
+)
+_APPEND: Final = Command(
+    insert_into(events, leave_out=["seq", "end_offset"]).values(
+        end_offset=func.coalesce(_newest_end, 0) + bindparam("size", type_=BigInteger)
+    )
+)
 _AFTER: Final = Query(
     select(*_columns)
     .where((events.c.hub_id == bindparam("hub")) & (events.c.seq > bindparam("after")))
@@ -88,10 +97,44 @@ _EXCESS: Final = Command(
 )
 
 
+_TOO_MUCH: Final = Command(
+    delete(events).where(
+        events.c.seq.in_(
+            select(events.c.seq)
+            .where(events.c.end_offset <= _newest_end - bindparam("keep_bytes"))
+            .order_by(events.c.end_offset)
+            .limit(_REMOVE_AT_ONCE)
+        )
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What the event log keeps: what is within all three.
+
+    Attributes:
+        age: how old an event may be.
+        count: the newest so many events.
+        size: the newest so many bytes, of bodies, properties and a row's own.
+    """
+
+    age: timedelta = timedelta(hours=24)
+    count: int = 1_000_000
+    size: int = 1 << 30
+
+
+def size_of(message: Message) -> int:
+    """How many bytes a message counts for."""
+    properties = (*message.properties.items(), *message.system_properties.items())
+    return len(message.body) + sum(len(k) + len(v or "") for k, v in properties) + _ROW_BYTES
+
+
 def append(tx: Transaction, sender: Principal, message: Message, now: datetime) -> None:
     """Adds a message."""
     tx.run(
         _APPEND,
+        size=size_of(message),
         hub_id=sender.hub.id,
         device_key=sender.device_key,
         device_id=sender.device_id,
@@ -127,11 +170,13 @@ def last_seq(tx: Transaction, hub_id: str) -> int:
     return tx.first(_LAST, hub=hub_id) or 0
 
 
-def remove_some(tx: Transaction, *, before: datetime, keep: int) -> bool:
-    """Removes some of the events that are older than `before` or beyond the newest `keep`; whether
-    there may be more.
-    """
-    removed = max(tx.run(_OLD, before=before), tx.run(_EXCESS, keep=keep))
+def remove_some(tx: Transaction, retention: Retention, now: datetime) -> bool:
+    """Removes some of the events that are not to be kept; whether there may be more."""
+    removed = max(
+        tx.run(_OLD, before=now - retention.age),
+        tx.run(_EXCESS, keep=retention.count),
+        tx.run(_TOO_MUCH, keep_bytes=retention.size),
+    )
     return removed == _REMOVE_AT_ONCE
 
 

@@ -35,6 +35,7 @@ from fleetroot.storage import Store, Transaction
 
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 MAX_PAGE: Final = 1000
+_SWEEPS: Final = 16  # while the event log's whole size is written once
 _BETWEEN_LOOKS: Final = 0.1  # seconds, for a caller who waits for events
 _LOST_GROUND: Final = frozenset(
     {Ending.REVOKED, Ending.DISABLED, Ending.IDENTITY_CHANGED, Ending.CREDENTIAL_EXPIRED}
@@ -51,7 +52,10 @@ class Hubs:
         sealer: Sealer,
         outbox: OutboxReader,
         clock: Clock,
+        retention: events.Retention | None = None,
     ) -> None:
+        self._retention = retention or events.Retention()
+        self._unswept = 0  # bytes that were logged since old events were removed
         self._store = store
         self._sealer = sealer
         self._clock = clock
@@ -152,9 +156,10 @@ class Hubs:
 
         try:
             principal = await self._store.read(authenticate)
-        except CertificateExpired:
+        except CertificateExpired as expired:
             # Durable before the device hears it, so that it stays so whatever the clock does.
-            await self._store.write(lambda tx: inventory.mark_expired(tx, now))
+            fingerprint = expired.sha256
+            await self._store.write(lambda tx: inventory.mark_one_expired(tx, fingerprint, now))
             raise
         session = LiveSession(principal, connection, persistent=not clean_session, since=now)
         self.live.enter(session)
@@ -203,21 +208,35 @@ class Hubs:
         )
 
     async def subscribe(self, session: LiveSession, granted: dict[Channel, int]) -> None:
-        """Adds to what the device listens to; with a persistent session, for good."""
+        """Adds to what the device listens to; with a persistent session, for good.
+
+        Raises:
+            Unauthorized: a newer session has taken this one's place.
+        """
         principal = session.principal
+
+        def unit(tx: Transaction) -> None:
+            _check_held(tx, session)
+            subscriptions.save(tx, principal.hub.id, principal.device_key, granted)
+
         if session.persistent and granted:
-            await self._store.write(
-                lambda tx: subscriptions.save(tx, principal.hub.id, principal.device_key, granted)
-            )
+            await self._store.write(unit)
         session.subscriptions.update(granted)
 
     async def unsubscribe(self, session: LiveSession, channels: Iterable[Channel]) -> None:
-        """Takes away from what the device listens to."""
+        """Takes away from what the device listens to.
+
+        Raises:
+            Unauthorized: a newer session has taken this one's place.
+        """
         principal, gone = session.principal, tuple(channels)
+
+        def unit(tx: Transaction) -> None:
+            _check_held(tx, session)
+            subscriptions.remove(tx, principal.hub.id, principal.device_key, gone)
+
         if session.persistent:
-            await self._store.write(
-                lambda tx: subscriptions.remove(tx, principal.hub.id, principal.device_key, gone)
-            )
+            await self._store.write(unit)
         for channel in gone:
             session.subscriptions.pop(channel, None)
 
@@ -236,6 +255,10 @@ class Hubs:
         await self._store.write(lambda tx: events.append(tx, session.principal, message, now))
         self._appended.set()
         self._appended = asyncio.Event()
+        self._unswept += events.size_of(message)
+        if self._unswept > self._retention.size // _SWEEPS:
+            # Not only once a minute: a few devices can write gigabytes in one.
+            await self.remove_old_events()
 
     async def events(
         self,
@@ -284,10 +307,10 @@ class Hubs:
 
         return await self._store.read(read)
 
-    async def remove_old_events(self, *, older_than: timedelta, keep: int) -> None:
-        """Removes events whose time is over, or beyond the newest `keep`."""
-        before = self._clock.now() - older_than
-        while await self._store.write(lambda tx: events.remove_some(tx, before=before, keep=keep)):
+    async def remove_old_events(self) -> None:
+        """Removes what the event log is not to keep."""
+        now, self._unswept = self._clock.now(), 0
+        while await self._store.write(lambda tx: events.remove_some(tx, self._retention, now)):
             await asyncio.sleep(0)
 
     # --- twins
@@ -316,9 +339,12 @@ class Hubs:
         _check_standing(session)
         principal, now = session.principal, self._clock.now()
         parsed = twins.parse_patch(patch)
-        return await self._store.write(
-            lambda tx: twins.report(tx, principal.hub.id, principal.device_key, parsed, now)
-        )
+
+        def unit(tx: Transaction) -> int:
+            _check_held(tx, session)
+            return twins.report(tx, principal.hub.id, principal.device_key, parsed, now)
+
+        return await self._store.write(unit)
 
     def stop(self) -> None:
         """Ends every session."""
@@ -333,3 +359,14 @@ def _check_standing(session: LiveSession) -> None:
     """
     if session.ended in _LOST_GROUND:
         raise Unauthorized(f"session ended: {session.ended}")
+
+
+def _check_held(tx: Transaction, session: LiveSession) -> None:
+    """The fence: a session that lost its place changes nothing of the device any more.
+
+    Raises:
+        Unauthorized: a newer session has begun.
+    """
+    principal = session.principal
+    if not identities.holds_session(tx, principal.hub.id, principal.device_key, session.epoch):
+        raise Unauthorized("session replaced")

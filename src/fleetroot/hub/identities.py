@@ -86,6 +86,7 @@ _END_SESSION: Final = Command(
     .where(_is_identity & (identities.c.session_epoch == bindparam("epoch")))
     .values(connected=False, connection_changed_at=bindparam("now"))
 )
+_EPOCH: Final = Query(select(identities.c.session_epoch).where(_is_identity), int)
 _NONE_CONNECTED: Final = Command(
     update(identities).where(identities.c.connected).values(connected=False)
 )
@@ -143,6 +144,11 @@ def begin_session(tx: Transaction, hub_id: str, device_key: str, now: datetime) 
     holds a lower epoch has lost the session.
     """
     return tx.first(_BEGIN_SESSION, hub=hub_id, key=device_key, now=now)
+
+
+def holds_session(tx: Transaction, hub_id: str, device_key: str, epoch: int) -> bool:
+    """Whether no newer session has begun since the one of `epoch`."""
+    return tx.first(_EPOCH, hub=hub_id, key=device_key) == epoch
 
 
 def end_session(tx: Transaction, hub_id: str, device_key: str, epoch: int, now: datetime) -> None:

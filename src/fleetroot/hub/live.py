@@ -27,6 +27,7 @@ _STANDING: Final = Query(
     select(
         identities.c.enabled,
         identities.c.etag,
+        identities.c.session_epoch,
         devices.c.enabled.label("device_enabled"),
         devices.c.generation,
     )
@@ -174,7 +175,9 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
     )
     if standing is None:
         return Ending.IDENTITY_CHANGED
-    enabled, etag, device_enabled, generation = standing
+    enabled, etag, epoch, device_enabled, generation = standing
+    if epoch > session.epoch > 0:
+        return Ending.REPLACED
     if not enabled or device_enabled is False:
         return Ending.DISABLED
     if generation != (None if principal.generation is None else str(principal.generation)):

@@ -98,8 +98,11 @@ class Renewal:
         if found is None or session.sent_request == found[0].correlation_id:
             return
         request, chain = found
+        issuing = request.state is RequestState.ISSUING
+        if issuing and request.correlation_id not in self._working:
+            return  # given up, and the database could not be told
         self._tell(session, request.request_id, _accepted(request))
-        if request.state is RequestState.ANSWERED:
+        if not issuing:
             outcome = Issued(request.correlation_id, chain) if chain else request.error
             self._tell_final(session, request, outcome or Unauthorized("certificate revoked"))
 

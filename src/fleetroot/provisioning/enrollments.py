@@ -110,14 +110,14 @@ def find(
     return tx.first(_GET, service=service_id, kind=kind.value, key=canonical(enrollment_id))
 
 
-def claim_of(enrollment: Enrollment) -> str:
-    """The name by which a device is claimed for an enrollment."""
+def name_of(enrollment: Enrollment) -> str:
+    """The name by which the registry knows whose a device is."""
     return f"{enrollment.service_id}/{enrollment.kind}/{canonical(enrollment.id)}"
 
 
-def is_claim_alive(tx: Transaction, claim: str) -> bool:
-    """Whether the enrollment of a claim exists still; deleting it releases its devices."""
-    service_id, kind, key = claim.split("/", 2)
+def exists(tx: Transaction, name: str) -> bool:
+    """Whether there still is an enrollment of that name; deleting it releases its devices."""
+    service_id, kind, key = name.split("/", 2)
     return tx.first(_ETAG, service=service_id, kind=kind, key=key) is not None
 
 

@@ -9,7 +9,7 @@ decision is made again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -80,6 +80,21 @@ class _Attested:
     registration_id: str  # in the spelling that is stored
     registration: Registration | None
     hubs: tuple[LinkedHub, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a registration is going to do: one snapshot's decision.
+
+    Attributes:
+        before: the device as it is; None for one that is new.
+        device: the device as it will be.
+    """
+
+    attested: _Attested
+    policy: Policy | None
+    before: Device | None
+    device: Device
 
 
 class Provisioning:
@@ -199,49 +214,40 @@ class Provisioning:
 
     async def _register_once(self, request: RegisterRequest) -> RegistrationResult:
         now = self._clock.now()
-
-        def read(tx: Transaction) -> tuple[_Attested, Policy | None, Device, bool]:
-            attested = self._attest(
-                tx, request.id_scope, request.registration_id, request.token, now
-            )
-            return attested, *self._read_device(tx, attested, now)
-
-        attested, policy, device, is_new = await self._store.read(read)
-        if not device.enabled:
+        plan = await self._store.read(lambda tx: self._plan(tx, request, now))
+        if not plan.device.enabled:
             raise Unauthorized("device disabled", message="The device is disabled")
-        hub = self._allocate(attested)
-        leaf = await self._sign(attested, request, policy, device, now)
-        registration = self._registration(attested, hub, device, leaf, now)
-        assign = self._hub_directory.assign(self._assignment(attested, hub, device), now)
-        await self._store.write(
-            lambda tx: self._commit(tx, attested, device, is_new, leaf, assign, registration, now)
-        )
+        hub = self._allocate(plan.attested)
+        leaf = await self._sign(plan, request, now)
+        registration = self._registration(plan, hub, leaf, now)
+        assign = self._hub_directory.assign(self._assignment(plan, hub), now)
+        await self._store.write(lambda tx: self._commit(tx, plan, leaf, assign, registration, now))
         self._bus.hint(OUTBOX)
         return RegistrationResult(registration, hub.host_name, leaf.chain if leaf else None)
 
-    @staticmethod
-    def _read_device(
-        tx: Transaction, attested: _Attested, now: datetime
-    ) -> tuple[Policy | None, Device, bool]:
-        device_id = attested.enrollment.settings.device_id or attested.registration_id
-        policy_id = attested.enrollment.settings.policy_id
+    def _plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> _Plan:
+        attested = self._attest(tx, request.id_scope, request.registration_id, request.token, now)
+        enrollment = attested.enrollment
+        policy_id = enrollment.settings.policy_id
         policy = None if policy_id is None else policies.get(tx, policy_id)
-        namespace_id, claim = (
-            attested.service.namespace_id,
-            enrollments.claim_of(attested.enrollment),
-        )
-        device = devices.find(tx, namespace_id, device_id)
-        if device is None:
-            return policy, devices.draft(namespace_id, device_id, policy_id, claim, now), True
+        namespace_id = attested.service.namespace_id
+        device_id = enrollment.settings.device_id or attested.registration_id
+        name = enrollments.name_of(enrollment)
+        before = devices.find(tx, namespace_id, device_id)
+        if before is None:
+            device = devices.draft(namespace_id, device_id, policy_id, name, now)
+            return _Plan(attested, policy, None, device)
+        if before.enrollment in (None, name):
+            return _Plan(
+                attested, policy, before, replace(before, policy_id=policy_id, enrollment=name)
+            )
         # A group's key is good for devices of the group: it must not reach one that provisions
         # under another enrollment. An individual enrollment names its device, so it may.
-        if (
-            device.claimed_by not in (None, claim)
-            and attested.enrollment.kind is EnrollmentKind.GROUP
-            and enrollments.is_claim_alive(tx, device.claimed_by)
-        ):
+        if enrollment.kind is EnrollmentKind.GROUP and enrollments.exists(tx, before.enrollment):
             raise Unauthorized("device provisions under another enrollment")
-        return policy, device, False
+        # What the device was issued under the other one does not count any more.
+        device = replace(before, policy_id=policy_id, enrollment=name, generation=uuid4())
+        return _Plan(attested, policy, before, device)
 
     @staticmethod
     def _allocate(attested: _Attested) -> LinkedHub:
@@ -260,13 +266,9 @@ class Provisioning:
         return list(hubs.values())[int.from_bytes(digest[:8], "big") % len(hubs)]
 
     async def _sign(
-        self,
-        attested: _Attested,
-        request: RegisterRequest,
-        policy: Policy | None,
-        device: Device,
-        now: datetime,
+        self, plan: _Plan, request: RegisterRequest, now: datetime
     ) -> SignedLeaf | None:
+        policy = plan.policy
         if request.csr is None:
             return None
         if policy is None:
@@ -275,19 +277,16 @@ class Provisioning:
                 reason="CSR without a policy",
             )
         try:
-            csr = self._issuance.read_request(policy, request.csr, attested.registration_id)
+            csr = self._issuance.read_request(policy, request.csr, plan.attested.registration_id)
         except CsrRefused as error:
             raise InvalidArgument(f"csr: {error.message}", reason=error.reason) from error
-        return self._issuance.sign(await self._issuance.issuer(policy), device, csr, now)
+        return self._issuance.sign(await self._issuance.issuer(policy), plan.device, csr, now)
 
     @staticmethod
     def _registration(
-        attested: _Attested,
-        hub: LinkedHub,
-        device: Device,
-        leaf: SignedLeaf | None,
-        now: datetime,
+        plan: _Plan, hub: LinkedHub, leaf: SignedLeaf | None, now: datetime
     ) -> Registration:
+        attested = plan.attested
         before = attested.registration
         if before is None or before.hub_id is None:
             substatus = Substatus.INITIAL_ASSIGNMENT
@@ -306,7 +305,7 @@ class Provisioning:
             status=Status.ASSIGNED,
             substatus=substatus,
             hub_id=hub.id,
-            device_id=device.device_id,
+            device_id=plan.device.device_id,
             certificate_sha256=leaf.certificate.sha256 if leaf else None,
             etag=devices.new_etag(),
             created_at=before.created_at if before else now,
@@ -314,12 +313,13 @@ class Provisioning:
         )
 
     @staticmethod
-    def _assignment(attested: _Attested, hub: LinkedHub, device: Device) -> Assignment:
+    def _assignment(plan: _Plan, hub: LinkedHub) -> Assignment:
+        attested = plan.attested
         settings, before = attested.enrollment.settings, attested.registration
         left = before.hub_id if before and before.hub_id != hub.id else None
         return Assignment(
             hub_id=hub.id,
-            device_id=device.device_id,
+            device_id=plan.device.device_id,
             pin=PolicyPin(settings.policy_id) if settings.policy_id else KeysPin(attested.keys),
             leaves=left,
             migrate=settings.migrate_device_data,
@@ -329,9 +329,7 @@ class Provisioning:
     def _commit(
         self,
         tx: Transaction,
-        attested: _Attested,
-        device: Device,
-        is_new: bool,
+        plan: _Plan,
         leaf: SignedLeaf | None,
         assign: Callable[[Transaction], None],
         registration: Registration,
@@ -343,24 +341,16 @@ class Provisioning:
             DeviceChanged: the device is not as it was read.
             _Changed: the enrollment is not as it was read.
         """
-        if not enrollments.is_current(tx, attested.enrollment):
+        if not enrollments.is_current(tx, plan.attested.enrollment):
             raise _Changed
-        if is_new:
-            if not devices.register(tx, device):
+        if plan.before is None:
+            if not devices.register(tx, plan.device):
                 raise DeviceChanged
-        elif leaf is None:
-            there = devices.find(tx, device.namespace_id, device.device_id)
-            if there is None or not there.enabled or there.generation != device.generation:
-                raise DeviceChanged
-        if leaf is not None:
-            self._issuance.record(tx, device, leaf, Origin.PROVISIONING, now)
-        wanted = (
-            attested.enrollment.settings.policy_id,
-            enrollments.claim_of(attested.enrollment),
-        )
-        if (device.policy_id, device.claimed_by) != wanted and not devices.claim(
-            tx, device, *wanted, now
-        ):
+        elif not devices.is_current(tx, plan.before):
             raise DeviceChanged
+        elif plan.device != plan.before:
+            devices.place(tx, plan.before, plan.device, now)
+        if leaf is not None:
+            self._issuance.record(tx, plan.device, leaf, Origin.PROVISIONING, now)
         assign(tx)
         registrations.save(tx, registration)

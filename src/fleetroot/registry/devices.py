@@ -14,7 +14,7 @@ from sqlalchemy.sql.expression import Executable
 
 from fleetroot.errors import NotFound
 from fleetroot.ids import canonical
-from fleetroot.registry import outbox
+from fleetroot.registry import inventory, outbox
 from fleetroot.registry.model import Device
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.schema import devices
@@ -28,7 +28,7 @@ def _row(
     generation: str,
     enabled: bool,
     policy_id: str | None,
-    claimed_by: str | None,
+    enrollment: str | None,
     etag: str,
     version: int,
     created_at: datetime,
@@ -42,7 +42,7 @@ def _row(
         UUID(generation),
         enabled,
         policy_id,
-        claimed_by,
+        enrollment,
         etag,
         version,
         created_at,
@@ -72,17 +72,19 @@ _LIST: Final = Query(
 )
 _COUNT: Final = Query(select(func.count()).select_from(devices), int)
 _INSERT_IF_ABSENT: Final = Command(_insert_if_absent)
-_CLAIM: Final = Command(
+_PLACE: Final = Command(
     update(devices)
-    .where(_is_device & (devices.c.etag == bindparam("old_etag")))
+    .where(_is_device)
     .values(
         policy_id=bindparam("policy"),
-        claimed_by=bindparam("claim"),
+        enrollment=bindparam("of_enrollment"),
+        generation=bindparam("new_generation"),
         etag=bindparam("new_etag"),
         version=devices.c.version + 1,
         updated_at=bindparam("now"),
     )
 )
+_ETAG: Final = Query(select(devices.c.etag).where(_is_device), str)
 _SET_ENABLED: Final = Command(
     update(devices)
     .where(_is_device)
@@ -133,7 +135,7 @@ def count(tx: Transaction) -> int:
 
 
 def draft(
-    namespace_id: str, device_id: str, policy_id: str | None, claimed_by: str, now: datetime
+    namespace_id: str, device_id: str, policy_id: str | None, enrollment: str, now: datetime
 ) -> Device:
     """A device that is not registered yet, with the generation its first certificate will carry."""
     return Device(
@@ -144,7 +146,7 @@ def draft(
         generation=uuid4(),
         enabled=True,
         policy_id=policy_id,
-        claimed_by=claimed_by,
+        enrollment=enrollment,
         etag=new_etag(),
         version=1,
         created_at=now,
@@ -163,7 +165,7 @@ def register(tx: Transaction, device: Device) -> bool:
         generation=str(device.generation),
         enabled=device.enabled,
         policy_id=device.policy_id,
-        claimed_by=device.claimed_by,
+        enrollment=device.enrollment,
         etag=device.etag,
         version=device.version,
         created_at=device.created_at,
@@ -172,23 +174,28 @@ def register(tx: Transaction, device: Device) -> bool:
     return changed == 1
 
 
-def claim(
-    tx: Transaction, device: Device, policy_id: str | None, claimed_by: str, now: datetime
-) -> bool:
-    """Puts the device under an enrollment and its policy; False, and nothing done, if the device is
-    not as it was read.
+def is_current(tx: Transaction, device: Device) -> bool:
+    """Whether nothing changed the device since it was read."""
+    return tx.first(_ETAG, namespace=device.namespace_id, key=device.device_key) == device.etag
+
+
+def place(tx: Transaction, before: Device, after: Device, now: datetime) -> None:
+    """Puts the device under the enrollment and policy of `after`. With another generation, what it
+    was issued before is revoked, which is told through the outbox.
     """
-    changed = tx.run(
-        _CLAIM,
-        namespace=device.namespace_id,
-        key=device.device_key,
-        old_etag=device.etag,
-        policy=policy_id,
-        claim=claimed_by,
+    tx.run(
+        _PLACE,
+        namespace=before.namespace_id,
+        key=before.device_key,
+        policy=after.policy_id,
+        of_enrollment=after.enrollment,
+        new_generation=str(after.generation),
         new_etag=new_etag(),
         now=now,
     )
-    return changed == 1
+    if after.generation != before.generation:
+        inventory.revoke_all_of(tx, before, inventory.RevocationReason.SUPERSEDED, now)
+        _tell_revoked(tx, before, now)
 
 
 def set_enabled(tx: Transaction, device: Device, enabled: bool, now: datetime) -> None:
@@ -223,6 +230,10 @@ def rotate_generation(tx: Transaction, device: Device, now: datetime) -> None:
         new_etag=new_etag(),
         now=now,
     )
+    _tell_revoked(tx, device, now)
+
+
+def _tell_revoked(tx: Transaction, device: Device, now: datetime) -> None:
     outbox.append(
         tx,
         outbox.Kind.DEVICE_REVOKED,

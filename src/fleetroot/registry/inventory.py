@@ -23,6 +23,7 @@ class RevocationReason(StrEnum):
     """RFC 5280 §5.3.1 reasons that are used here, by their names there."""
 
     UNSPECIFIED = "unspecified"
+    SUPERSEDED = "superseded"
 
 
 def _row(
@@ -153,6 +154,15 @@ _MARK_EXPIRED: Final = Command(
     )
     .values(expired_at=bindparam("now"))
 )
+_MARK_ONE: Final = Command(
+    update(certificates)
+    .where(
+        (certificates.c.sha256 == bindparam("of_sha256"))
+        & (certificates.c.expired_at.is_(None))
+        & (certificates.c.not_after < bindparam("now"))
+    )
+    .values(expired_at=bindparam("now"))
+)
 _NEWEST: Final = 2**62  # above every id
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{1,64}")
 
@@ -238,6 +248,11 @@ def revoke_all_of(tx: Transaction, device: Device, reason: RevocationReason, now
         now=now,
         reason=reason.value,
     )
+
+
+def mark_one_expired(tx: Transaction, sha256: bytes, now: datetime) -> None:
+    """Marks the certificate of that fingerprint for good, if its time is over."""
+    tx.run(_MARK_ONE, of_sha256=sha256, now=now)
 
 
 def mark_expired(tx: Transaction, now: datetime) -> bool:

@@ -67,7 +67,7 @@ class Device:
     """The registry's entity. `device_key` is the canonical form of `device_id`.
 
     Attributes:
-        claimed_by: the enrollment that it provisions under, in provisioning's own words; None if
+        enrollment: the enrollment that it provisions under, in provisioning's own words; None if
             it never did.
     """
 
@@ -78,7 +78,7 @@ class Device:
     generation: UUID
     enabled: bool
     policy_id: str | None
-    claimed_by: str | None
+    enrollment: str | None
     etag: str
     version: int
     created_at: datetime

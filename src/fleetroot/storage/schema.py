@@ -102,7 +102,7 @@ devices = Table(
     Column("generation", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("policy_id", Text, ForeignKey("policies.id"), nullable=True),
-    Column("claimed_by", Text, nullable=True),  # the enrollment that it provisions under
+    Column("enrollment", Text, nullable=True),  # the enrollment that it provisions under
     Column("etag", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),
@@ -340,8 +340,11 @@ events = Table(
     Column("properties", Text, nullable=False),  # JSON: application properties
     Column("system_properties", Text, nullable=False),  # JSON
     Column("body", LargeBinary, nullable=False),
+    # How many bytes were ever logged, up to this one's end: what is kept is a difference of two.
+    Column("end_offset", BigInteger, nullable=False),
     Index("ix_events_hub_id_seq", "hub_id", "seq"),
     Index("ix_events_hub_id_device_key_seq", "hub_id", "device_key", "seq"),
     Index("ix_events_enqueued_at", "enqueued_at"),
+    Index("ix_events_end_offset", "end_offset"),
     sqlite_autoincrement=True,
 )

@@ -30,9 +30,11 @@ def upgrade() -> None:
         sa.Column("properties", sa.Text(), nullable=False),
         sa.Column("system_properties", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("end_offset", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_events_end_offset", "events", ["end_offset"], unique=False)
     op.create_index("ix_events_enqueued_at", "events", ["enqueued_at"], unique=False)
     op.create_index(
         "ix_events_hub_id_device_key_seq", "events", ["hub_id", "device_key", "seq"], unique=False
@@ -283,7 +285,7 @@ def upgrade() -> None:
         sa.Column("generation", sa.Text(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("policy_id", sa.Text(), nullable=True),
-        sa.Column("claimed_by", sa.Text(), nullable=True),
+        sa.Column("enrollment", sa.Text(), nullable=True),
         sa.Column("etag", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -440,5 +442,6 @@ def downgrade() -> None:
     op.drop_index("ix_events_hub_id_seq")
     op.drop_index("ix_events_hub_id_device_key_seq")
     op.drop_index("ix_events_enqueued_at")
+    op.drop_index("ix_events_end_offset")
 
     op.drop_table("events")

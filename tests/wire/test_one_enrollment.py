@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fleet import Answer, Fleet, device_csr
+from fleet import Answer, Fleet, device_csr, refusal
 from fleetroot import sas
+from fleetroot.gateway.mqtt import ConnackCode
 
 
 async def register(
@@ -53,6 +54,16 @@ async def test_individual_enrollment_takes_the_device_that_it_names(fleet: Fleet
     await fleet.provision("dev-1")
     key, _ = await fleet.enroll("dev-1", policy="default")
     assert (await register(fleet, "dev-1", key)).status == 200
+
+
+async def test_what_a_device_was_issued_before_it_moved_does_not_count(fleet: Fleet) -> None:
+    certified = await fleet.provision("dev-1")
+    live = await fleet.connect("dev-1", certified)
+    key, _ = await fleet.enroll("dev-1", policy="default")
+    assert (await register(fleet, "dev-1", key)).status == 200
+    await live.wait_closed()
+    assert await refusal(fleet.connect("dev-1", certified)) is ConnackCode.NOT_AUTHORIZED
+    assert [c["status"] for c in await fleet.certificates("dev-1")] == ["revoked"]
 
 
 async def test_deleting_its_enrollment_releases_a_device(fleet: Fleet) -> None:
