@@ -302,6 +302,8 @@ class Server:
         what `start` had begun when it failed, too.
         """
         grace = self.settings.drain_seconds
+        if hasattr(self, "hubs"):
+            self.hubs.stop_waiting()
         await asyncio.gather(self._finish_devices(grace), *(h.stop(grace) for h in self._http))
         if hasattr(self, "hubs"):
             self.hubs.stop()

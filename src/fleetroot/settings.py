@@ -6,7 +6,8 @@ file that `FLEETROOT_CONFIG` or `--config` names (TOML, `mqtt_port = 8883`), its
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,11 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+# RFC 1123 §2.1 and RFC 1035 §2.3.4.
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_PLAIN_URL = re.compile(r"http://[A-Za-z0-9.\-\[\]:]+(?:/[A-Za-z0-9._~/\-]*)?", re.ASCII)
 
 
 class Settings(BaseSettings):
@@ -64,8 +70,15 @@ class Settings(BaseSettings):
 
     @field_validator("hostname")
     @classmethod
-    def _lower(cls, value: str) -> str:
-        return value.strip().lower()
+    def _is_host_name(cls, value: str) -> str:
+        """It is embedded in certificates for ever, so it is checked before anything is made."""
+        name = value.strip().lower()
+        if not _HOST_NAME.fullmatch(name):
+            try:
+                ip_address(name)
+            except ValueError:
+                raise ValueError("not a host name or address") from None
+        return name
 
     @field_validator("pki_url")
     @classmethod
@@ -73,8 +86,8 @@ class Settings(BaseSettings):
         """RFC 5280 §4.2.1.13 and §4.2.2.1 count on access without TLS, which would need the very
         certificates that are asked about.
         """
-        if value is not None and not value.startswith("http://"):
-            raise ValueError("the PKI URL must start with http://")
+        if value is not None and not _PLAIN_URL.fullmatch(value):
+            raise ValueError("must be http://host[:port][/path]")
         return value.rstrip("/") if value else None
 
     @model_validator(mode="after")

@@ -97,7 +97,9 @@ class CredentialRequest:
     def make(cls, key_type: KeyType, common_name: str) -> CredentialRequest:
         """Makes a key, and asks for a certificate in the name of the device."""
         key = generate_key(key_type)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        # A common name has up to 64 characters by RFC 5280 appendix A, a registration id up to 128.
+        whole = len(common_name) <= 64
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name, _validate=whole)])
         builder = x509.CertificateSigningRequestBuilder().subject_name(name)
         csr = builder.sign(key, signature_hash(key))
         return cls(key, base64.b64encode(csr.public_bytes(Encoding.DER)).decode())

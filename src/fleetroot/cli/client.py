@@ -31,6 +31,10 @@ class Target:
         return f"Target({self.url})"
 
 
+class CannotReach(click.ClickException):
+    """The server did not answer."""
+
+
 class Client:
     """Asks a server; every failure is one line and exit code 1."""
 
@@ -68,9 +72,7 @@ class Client:
         try:
             response = self._client.request(method, path, **more)
         except httpx.HTTPError as error:
-            raise click.ClickException(
-                f"cannot reach {self._client.base_url}: {error or type(error).__name__}"
-            ) from error
+            raise CannotReach(_why(str(self._client.base_url), error)) from error
         if response.is_success:
             return response.json() if response.content else None
         try:
@@ -80,11 +82,19 @@ class Client:
         raise click.ClickException(str(message))
 
 
+def _why(url: str, error: httpx.HTTPError) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"the server {url} is not trusted; --ca names the file of the CA to trust"
+    return f"cannot reach {url}: {error or type(error).__name__}"
+
+
 def find_target(data: Path, server: str | None, token: str | None, ca: str | None) -> Target:
     """The server that the options name, or the one of the data folder."""
     if server is not None:
         if token is None:
             raise click.UsageError("--server needs --token (or FLEETROOT_TOKEN)")
+        if not server.startswith("https://"):
+            raise click.UsageError("--server must start with https://: the token must not be seen")
         return Target(server.rstrip("/"), token, ca)
     path = data / "bootstrap.json"
     try:
@@ -132,5 +142,11 @@ def asks_server(
 
 
 def quoted(part: str) -> str:
-    """A path segment."""
+    """A path segment.
+
+    Raises:
+        click.UsageError: it is empty, as from a variable that is not set.
+    """
+    if not part:
+        raise click.UsageError("a name must not be empty")
     return quote(part, safe="")

@@ -30,14 +30,16 @@ def _from_bootstrap(
     if path is None:
         return None
     try:
-        there = json.loads(_read(path, "bootstrap file"))
+        there = json.loads(_read(path, "bootstrap"))
         context.default_map = {
             "host": there["hostname"],
             "mqtt_port": there["mqttPort"],
             "id_scope": there["provisioning"]["idScope"],
             "ca": there["serverCaFile"],
         }
-        group = there["enrollmentGroup"]  # null once it was deleted
+        group = there["enrollmentGroup"]
+        if group is None and not context.params.get("symmetric_key"):
+            click.echo(f"{path} names no enrollment group: it was deleted", err=True)
         return str(group["primaryKey"]) if group else None
     except (ValueError, KeyError, TypeError) as error:
         raise click.ClickException(f"{path} is not a bootstrap file") from error

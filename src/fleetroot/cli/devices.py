@@ -84,7 +84,7 @@ def revoke(client: Client, device_id: str, disable: bool, as_json: bool) -> None
     if as_json:
         print_json(done)
         return
-    click.echo(f"{done['device']['deviceId']}: {done['certificatesRevoked']} certificates revoked")
+    click.echo(f"{done['device']['deviceId']}: {_counted(done['certificatesRevoked'])} revoked")
 
 
 @devices.command("disable")
@@ -103,6 +103,10 @@ def disable_(client: Client, device_id: str, as_json: bool) -> None:
 def enable(client: Client, device_id: str, as_json: bool) -> None:
     """Let a device in again."""
     _switch(client, device_id, "enable", as_json)
+
+
+def _counted(certificates: int) -> str:
+    return "1 certificate" if certificates == 1 else f"{certificates} certificates"
 
 
 def _switch(client: Client, device_id: str, verb: str, as_json: bool) -> None:

@@ -20,7 +20,7 @@ def enrollments() -> None:
 @enrollments.command()
 @click.argument("enrollment_id")
 @_group_option
-@click.option("--policy", default="default", show_default=True, help="The policy that issues.")
+@click.option("--policy", help="The policy that issues.  [default: default]")
 @click.option("--no-policy", is_flag=True, help="Issue nothing: devices work with their key.")
 @click.option("--device-id", help="Device id, where it is not the registration id.")
 @json_option
@@ -29,15 +29,17 @@ def create(
     client: Client,
     enrollment_id: str,
     is_group: bool,
-    policy: str,
+    policy: str | None,
     no_policy: bool,
     device_id: str | None,
     as_json: bool,
 ) -> None:
     """Create an enrollment, with new keys."""
+    if policy and no_policy:
+        raise click.UsageError("give --policy or --no-policy, not both")
     body: dict[str, Any] = {"attestation": {"type": "symmetricKey"}}
     if not no_policy:
-        body["credentialPolicyName"] = policy
+        body["credentialPolicyName"] = policy or "default"
     if device_id:
         body["deviceId"] = device_id
     _print(client.put(_path(enrollment_id, is_group), body), as_json)
@@ -76,11 +78,15 @@ def enable(client: Client, enrollment_id: str, is_group: bool, as_json: bool) ->
 @enrollments.command()
 @click.argument("enrollment_id")
 @_group_option
+@json_option
 @asks_server
-def delete(client: Client, enrollment_id: str, is_group: bool) -> None:
+def delete(client: Client, enrollment_id: str, is_group: bool, as_json: bool) -> None:
     """Delete an enrollment; what its devices have, they keep."""
     client.delete(_path(enrollment_id, is_group))
-    click.echo(f"{enrollment_id}: deleted")
+    if as_json:
+        print_json({"deleted": enrollment_id})
+    else:
+        click.echo(f"{enrollment_id}: deleted")
 
 
 def _path(enrollment_id: str, is_group: bool) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import click
 
-from fleetroot.cli.client import Client, asks_server
-from fleetroot.cli.output import json_option, when
+from fleetroot.cli.client import CannotReach, Client, asks_server
+from fleetroot.cli.output import json_option, printable, when
 
 _POLL_SECONDS = 25
+_RETRY_SECONDS = 2
 
 
 @click.command()
@@ -46,12 +48,14 @@ def events(
             return
         if after is None and not follow:
             return
-        page = client.get(
-            "/fleetroot/events",
-            **query,
-            after=page["next"],
-            wait=_POLL_SECONDS if follow else 0,
-        )
+        wait = _POLL_SECONDS if follow else 0
+        try:
+            page = client.get("/fleetroot/events", **query, after=page["next"], wait=wait)
+        except CannotReach:
+            if not follow:
+                raise
+            time.sleep(_RETRY_SECONDS)  # the server restarts, or the network does
+            page = {"value": [], "next": page["next"]}
 
 
 def _print(event: dict[str, Any], as_json: bool) -> None:
@@ -62,5 +66,5 @@ def _print(event: dict[str, Any], as_json: bool) -> None:
     properties = "".join(f" {k}={v}" for k, v in event["properties"].items())
     click.echo(
         f"{event['sequenceNumber']}  {when(event['enqueuedAt'])}  {event['deviceId']}"
-        f"{properties}  {body}"
+        f"{printable(properties)}  {printable(body)}"
     )

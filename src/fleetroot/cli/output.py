@@ -51,6 +51,11 @@ def print_fields(fields: Mapping[str, str]) -> None:
         click.echo(f"{name:<{width}}  {value}")
 
 
+def printable(text: str) -> str:
+    """What a device wrote, with everything escaped that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def when(text: str | None) -> str:
     """A time as people read it: UTC, to the second."""
     if not text:

@@ -10,13 +10,19 @@ import click
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of everything that is kept.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of everything that is kept.  [default: data]",
+)
 @click.option("--bind", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--hostname", help="Name by which clients dial this server.  [default: localhost]")
 @click.option("--mqtt-port", type=int, help="MQTT over TLS; 0: any.  [default: 8883]")
 @click.option("--https-port", type=int, help="HTTPS; 0: any.  [default: 8443]")
 @click.option("--console-port", type=int, help="Console and its API; 0: any.  [default: 8444]")
-@click.option("--http-port", type=int, help="CA certificates, in the clear; 0: any.  [8080]")
+@click.option(
+    "--http-port", type=int, help="CA certificates, in the clear; 0: any.  [default: 8080]"
+)
 @click.option("--pki-url", help="Public URL of the plain port, kept from the first start on.")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (TOML).")
 @click.option(
@@ -44,7 +50,8 @@ def up(**given: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise click.UsageError(f"{where}: {first['msg']}") from None
+        what = {"extra_forbidden": "there is no such setting"}.get(first["type"], first["msg"])
+        raise click.UsageError(f"{where}: {what.removeprefix('Value error, ')}") from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     os.umask(0o077)  # everything in the data folder is private unless it is said otherwise

@@ -55,6 +55,7 @@ class Hubs:
         retention: events.Retention | None = None,
     ) -> None:
         self._retention = retention or events.Retention()
+        self._stopping = False
         self._unswept = 0  # bytes that were logged since old events were removed
         self._store = store
         self._sealer = sealer
@@ -287,7 +288,7 @@ class Hubs:
             appended = self._appended  # before the read, so that nothing falls in between
             start, found = await self._store.read(read)
             left = deadline - self._clock.monotonic()
-            if found or left <= 0:
+            if found or left <= 0 or self._stopping:
                 return start, found
             try:
                 async with asyncio.timeout(left):
@@ -345,6 +346,11 @@ class Hubs:
             return twins.report(tx, principal.hub.id, principal.device_key, parsed, now)
 
         return await self._store.write(unit)
+
+    def stop_waiting(self) -> None:
+        """Answers who waits for events, now and from now on at once."""
+        self._stopping = True
+        self._appended.set()
 
     def stop(self) -> None:
         """Ends every session."""

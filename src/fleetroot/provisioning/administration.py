@@ -248,6 +248,6 @@ def _check_precondition(there: Enrollment | None, if_match: str | None) -> None:
     """RFC 7232 §3.1, and Azure's rule that a write without it creates."""
     if if_match is None:
         if there is not None:
-            raise AlreadyExists("the enrollment exists; If-Match replaces it")
+            raise AlreadyExists("an enrollment of that id exists")
     elif there is None or if_match not in (_ANY, there.etag):
         raise EtagMismatch("the enrollment is of another version")
