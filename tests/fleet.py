@@ -466,14 +466,23 @@ class Fleet:
         return mqtt
 
     async def enroll(
-        self, enrollment_id: str, *, group: bool = False, policy: str | None = None, **more: Any
+        self,
+        enrollment_id: str,
+        *,
+        group: bool = False,
+        policy: str | None = None,
+        again: bool = False,
+        **more: Any,
     ) -> tuple[bytes, bytes]:
-        """Creates an enrollment; returns its primary and secondary key."""
+        """Creates an enrollment, or replaces its settings where it is there `again` and keeps its
+        keys; returns its primary and secondary key.
+        """
         path = "enrollmentGroups" if group else "enrollments"
         body = {"attestation": {"type": "symmetricKey"}, **more}
         if policy:
             body["credentialPolicyName"] = policy
-        answer = await self.http.put(f"/{path}/{enrollment_id}", json=body)
+        headers = {"if-match": "*"} if again else {}
+        answer = await self.http.put(f"/{path}/{enrollment_id}", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         keys = answer.json()["attestation"]["symmetricKey"]
         return base64.b64decode(keys["primaryKey"]), base64.b64decode(keys["secondaryKey"])

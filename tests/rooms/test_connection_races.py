@@ -15,7 +15,7 @@ from fleet import Fleet, Refused
 from fleetroot.bus import OUTBOX
 from fleetroot.errors import Unauthorized, Unavailable
 from fleetroot.gateway.mqtt import ConnackCode
-from fleetroot.hub.model import Ending
+from fleetroot.hub.model import Ending, Message
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from workbench import Step, Wire, Workbench
 
@@ -148,6 +148,57 @@ async def test_database_that_fails_at_the_second_read_lets_nobody_in(bench: Work
     with pytest.raises(Unavailable):
         await bench.connect(DEVICE, certified)
     await assert_nobody_is_connected(bench)
+
+
+@pytest.mark.parametrize("when", ["begins", "has begun"])
+async def test_device_that_goes_away_while_its_session_begins_is_not_connected(
+    bench: Workbench, when: str
+) -> None:
+    certified = await bench.provision(DEVICE)
+
+    async def cancel() -> None:
+        connecting.cancel()
+        await asyncio.sleep(0)
+
+    async def cancel_soon() -> None:
+        asyncio.get_running_loop().call_soon(connecting.cancel)
+
+    if when == "begins":
+        bench.store.before_write.append(cancel_soon)
+    else:
+        bench.store.after_write.append(cancel)
+    connecting = asyncio.create_task(bench.connect(DEVICE, certified))
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    await assert_nobody_is_connected(bench)
+
+
+# --- what a device asked for before it lost its ground
+
+
+@CHANGES
+async def test_message_of_a_device_that_lost_its_ground_is_not_logged(
+    bench: Workbench, change: object
+) -> None:
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE))
+    await change(bench)()  # type: ignore[operator]
+    await bench.outbox.drain()
+    with pytest.raises(Unauthorized):
+        await bench.hubs.send(session, Message(b"late", {}, {}))
+    await bench.settled()
+    assert bench.contents()["events"] == []
+
+
+@CHANGES
+async def test_twin_of_a_device_that_lost_its_ground_is_not_patched(
+    bench: Workbench, change: object
+) -> None:
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE))
+    await change(bench)()  # type: ignore[operator]
+    await bench.outbox.drain()
+    with pytest.raises(Unauthorized):
+        await bench.hubs.report(session, b'{"late":true}')
+    assert (await bench.hubs.twin(session)).reported == "{}"
 
 
 # --- a live connection

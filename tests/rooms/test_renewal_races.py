@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from fleet import device_csr
 from fleetroot.errors import Unauthorized
 from fleetroot.hub.live import LiveSession
-from fleetroot.hub.model import Accepted, CredentialAnswer, Issued
+from fleetroot.hub.model import Accepted, Channel, CredentialAnswer, Issued
 from workbench import Wire, Workbench, contents
 
 DEVICE = "dev-1"
+
+
+class Silent(Wire):
+    """The connection of a device that acknowledges nothing."""
+
+    def answer_credential_request(
+        self,
+        request_id: str,
+        answer: CredentialAnswer,
+        qos: int,
+        delivered: Callable[[], None] | None = None,
+    ) -> bool:
+        return super().answer_credential_request(request_id, answer, qos)
 
 
 async def renew(bench: Workbench, session: LiveSession) -> None:
@@ -71,3 +85,33 @@ async def test_device_disabled_before_its_renewal_is_recorded_gets_no_certificat
     await renew(bench, session)
     assert not any(isinstance(answer, Issued) for answer in wire.answers)
     assert len(await bench.inventory(DEVICE)) == 1
+
+
+async def test_listening_again_does_not_repeat_an_answer_that_was_sent(bench: Workbench) -> None:
+    wire = Silent()
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
+    await renew(bench, session)
+    await bench.hubs.renewal.deliver_pending(session)
+    assert [type(answer) for answer in wire.answers] == [Accepted, Issued]
+
+
+async def test_listening_twice_does_not_repeat_an_answer_that_was_waiting(
+    bench: Workbench,
+) -> None:
+    wire = Silent()
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
+    session.subscriptions.clear()
+    await renew(bench, session)
+    session.subscriptions[Channel.CREDENTIALS] = 1
+    for _ in range(2):
+        await bench.hubs.renewal.deliver_pending(session)
+    assert [type(answer) for answer in wire.answers] == [Accepted, Issued]
+
+
+async def test_answer_that_was_not_acknowledged_comes_again_over_the_next_connection(
+    bench: Workbench,
+) -> None:
+    certified, wire = await bench.provision(DEVICE), Silent()
+    await renew(bench, await bench.connect(DEVICE, certified, Silent()))
+    await bench.hubs.renewal.deliver_pending(await bench.connect(DEVICE, certified, wire))
+    assert [type(answer) for answer in wire.answers] == [Accepted, Issued]
