@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from fleet import Answer, Certified, Fleet, Mqtt, refusal
+from fleet import Answer, Certified, Fleet, Mqtt, device_csr, refusal
+from fleetroot import sas
 from fleetroot.gateway.mqtt import ConnackCode
 
 SECOND = "second.localhost"
@@ -210,3 +212,57 @@ async def test_twin_begins_anew_where_its_data_shall_not_move(fleet: Fleet, devi
     twin = await device.twin(SECOND)
     assert twin["reported"] == {"$version": 1}
     assert twin["desired"] == {"rate": 5, "$version": 1}
+
+
+# --- what a device leaves behind
+
+
+async def test_device_that_is_taken_over_is_gone_from_the_hub_that_it_was_on(
+    fleet: Fleet,
+) -> None:
+    group, _ = await fleet.enroll("line-4", group=True, iotHubs=[fleet.hub_host])
+    old_key = sas.derive_device_key(group, "dev-2")
+    token = fleet.provisioning_token("dev-2", old_key)
+    assert assigned_hub(await fleet.register("dev-2", token=token)) == fleet.hub_host
+    live = await fleet.connect("dev-2", token=fleet.hub_token("dev-2", old_key))
+    own, _ = await fleet.enroll("dev-1", deviceId="dev-2", iotHubs=[SECOND])
+    answer = await fleet.register("dev-1", token=fleet.provisioning_token("dev-1", own))
+    assert assigned_hub(answer) == SECOND
+    await live.wait_closed()
+    connecting = fleet.connect("dev-2", token=fleet.hub_token("dev-2", old_key))
+    assert await refusal(connecting) is ConnackCode.NOT_AUTHORIZED
+
+
+async def test_device_whose_enrollment_names_another_id_is_not_the_old_one_any_more(
+    fleet: Fleet, device: Device
+) -> None:
+    await device.move(deviceId="pump-8")
+    assert await refusal(device.connect(fleet.hub_host)) is ConnackCode.NOT_AUTHORIZED
+    assert [c["status"] for c in await fleet.certificates("dev-1")] == ["revoked"]
+
+
+async def test_device_on_the_same_hub_gets_its_other_id_and_keeps_its_twin(
+    fleet: Fleet, device: Device
+) -> None:
+    await device.report(fleet.hub_host, b'{"a": 1}')
+    await fleet.enroll(
+        "dev-1", policy="default", again=True, iotHubs=[fleet.hub_host], deviceId="pump-8"
+    )
+    key, csr = device_csr("dev-1")
+    token = fleet.provisioning_token("dev-1", device.key)
+    answer = await fleet.register("dev-1", {"csr": csr}, token=token)
+    chain = answer.body["registrationState"]["issuedCertificateChain"]
+    renamed = Certified(tuple(base64.b64decode(der) for der in chain), key)
+    async with await fleet.connect("pump-8", renamed) as mqtt:
+        await mqtt.subscribe(TWIN)
+        twin = (await mqtt.ask(GET_TWIN)).body
+    assert twin["reported"]["a"] == 1
+    assert await refusal(device.connect(fleet.hub_host)) is ConnackCode.NOT_AUTHORIZED
+
+
+async def test_move_leaves_other_devices_alone(fleet: Fleet, device: Device) -> None:
+    pump = await fleet.provision("pump-8")  # by the group, on either hub
+    host = assigned_hub(await fleet.register("pump-8"))
+    await device.move()
+    async with await fleet.connect("pump-8", pump, host=host):
+        pass

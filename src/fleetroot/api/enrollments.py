@@ -302,7 +302,7 @@ async def _shown(request: Request, service: Service, found: EnrollmentWithKeys) 
     if settings.hub_id:
         linked = await administration.linked_hubs(service)
         hosts = {id_: host for host, id_ in linked.items()}
-        shown["iotHubs"] = [hosts[settings.hub_id]]
+        shown["iotHubs"] = [hosts[i] for i in (settings.hub_id,) if i in hosts]
     if settings.policy_id:
         names = await administration.policy_names(service)
         shown["credentialPolicyName"] = names.get(settings.policy_id)

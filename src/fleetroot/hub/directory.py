@@ -43,8 +43,8 @@ class Directory:
             elif not self._pinned_alike(there, assignment):
                 identities.set_pin(tx, wanted, now)
                 _tell_changed(tx, there, now)
-            if assignment.leaves is not None:
-                left = identities.find(tx, assignment.leaves, wanted.device_id)
+            for seat in assignment.leaves:
+                left = identities.find(tx, seat.hub_id, seat.device_id)
                 if left is not None:
                     identities.remove(tx, left.hub_id, left.device_id)
                     _tell_changed(tx, left, now)
@@ -89,8 +89,8 @@ class Directory:
 
 def _first_twin(tx: Transaction, assignment: Assignment) -> Twin:
     """The twin that comes with a device from its last hub, or a new one."""
-    if assignment.leaves is not None and assignment.migrate:
-        moved = twins.find(tx, assignment.leaves, canonical(assignment.device_id))
+    for seat in assignment.leaves if assignment.migrate else ():
+        moved = twins.find(tx, seat.hub_id, canonical(seat.device_id))
         if moved is not None:
             return moved
     initial = orjson.loads(assignment.initial_twin) if assignment.initial_twin else {}

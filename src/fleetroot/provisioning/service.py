@@ -46,6 +46,7 @@ from fleetroot.registry.assignment import (
     HubDirectory,
     KeysPin,
     PolicyPin,
+    Seat,
     SymmetricKeys,
 )
 from fleetroot.registry.issuance import DeviceChanged, Issuance, SignedLeaf
@@ -87,14 +88,18 @@ class _Plan:
     """What a registration is going to do: one snapshot's decision.
 
     Attributes:
+        hub: where the device goes.
         before: the device as it is; None for one that is new.
         device: the device as it will be.
+        former: the device that the registration was before; None if it was none, or this one.
     """
 
     attested: _Attested
     policy: Policy | None
+    hub: LinkedHub
     before: Device | None
     device: Device
+    former: Device | None
 
 
 class Provisioning:
@@ -217,37 +222,71 @@ class Provisioning:
         plan = await self._store.read(lambda tx: self._plan(tx, request, now))
         if not plan.device.enabled:
             raise Unauthorized("device disabled", message="The device is disabled")
-        hub = self._allocate(plan.attested)
         leaf = await self._sign(plan, request, now)
-        registration = self._registration(plan, hub, leaf, now)
-        assign = self._hub_directory.assign(self._assignment(plan, hub), now)
+        registration = self._registration(plan, leaf, now)
+        assign = self._hub_directory.assign(self._assignment(plan), now)
         await self._store.write(lambda tx: self._commit(tx, plan, leaf, assign, registration, now))
         self._bus.hint(OUTBOX)
-        return RegistrationResult(registration, hub.host_name, leaf.chain if leaf else None)
+        return RegistrationResult(registration, plan.hub.host_name, leaf.chain if leaf else None)
 
     def _plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> _Plan:
         attested = self._attest(tx, request.id_scope, request.registration_id, request.token, now)
-        enrollment = attested.enrollment
-        policy_id = enrollment.settings.policy_id
-        policy = None if policy_id is None else policies.get(tx, policy_id)
+        settings, name = attested.enrollment.settings, enrollments.name_of(attested.enrollment)
+        policy = None if settings.policy_id is None else policies.get(tx, settings.policy_id)
         namespace_id = attested.service.namespace_id
-        device_id = enrollment.settings.device_id or attested.registration_id
-        name = enrollments.name_of(enrollment)
+        device_id = settings.device_id or attested.registration_id
         before = devices.find(tx, namespace_id, device_id)
+        if before is not None:
+            self._check_reach(tx, attested.enrollment, before)
+        hub = self._allocate(attested)
         if before is None:
-            device = devices.draft(namespace_id, device_id, policy_id, name, now)
-            return _Plan(attested, policy, None, device)
-        if before.enrollment in (None, name):
-            return _Plan(
-                attested, policy, before, replace(before, policy_id=policy_id, enrollment=name)
+            device = devices.draft(
+                namespace_id,
+                device_id,
+                policy_id=settings.policy_id,
+                enrollment=name,
+                hub_id=hub.id,
+                now=now,
             )
-        # A group's key is good for devices of the group: it must not reach one that provisions
-        # under another enrollment. An individual enrollment names its device, so it may.
-        if enrollment.kind is EnrollmentKind.GROUP and enrollments.exists(tx, before.enrollment):
+        else:
+            moves = before.enrollment not in (None, name)
+            device = replace(
+                before,
+                policy_id=settings.policy_id,
+                enrollment=name,
+                hub_id=hub.id,
+                # What it was issued under another enrollment does not count any more.
+                generation=uuid4() if moves else before.generation,
+            )
+        return _Plan(
+            attested, policy, hub, before, device, self._former(tx, attested, device, name)
+        )
+
+    @staticmethod
+    def _check_reach(tx: Transaction, enrollment: Enrollment, device: Device) -> None:
+        """A group's key is good for devices of the group: it must not reach one that provisions
+        under another enrollment. An individual enrollment names its device, so it may.
+
+        Raises:
+            Unauthorized: the device is out of reach.
+        """
+        if (
+            enrollment.kind is EnrollmentKind.GROUP
+            and device.enrollment not in (None, enrollments.name_of(enrollment))
+            and enrollments.exists(tx, device.enrollment)
+        ):
             raise Unauthorized("device provisions under another enrollment")
-        # What the device was issued under the other one does not count any more.
-        device = replace(before, policy_id=policy_id, enrollment=name, generation=uuid4())
-        return _Plan(attested, policy, before, device)
+
+    @staticmethod
+    def _former(tx: Transaction, attested: _Attested, device: Device, name: str) -> Device | None:
+        """The device that this registration was before its enrollment named another device id."""
+        registration = attested.registration
+        if registration is None or registration.device_id is None:
+            return None
+        former = devices.find(tx, device.namespace_id, registration.device_id)
+        if former is None or former.device_key == device.device_key or former.enrollment != name:
+            return None
+        return former
 
     @staticmethod
     def _allocate(attested: _Attested) -> LinkedHub:
@@ -283,10 +322,8 @@ class Provisioning:
         return self._issuance.sign(await self._issuance.issuer(policy), plan.device, csr, now)
 
     @staticmethod
-    def _registration(
-        plan: _Plan, hub: LinkedHub, leaf: SignedLeaf | None, now: datetime
-    ) -> Registration:
-        attested = plan.attested
+    def _registration(plan: _Plan, leaf: SignedLeaf | None, now: datetime) -> Registration:
+        attested, hub = plan.attested, plan.hub
         before = attested.registration
         if before is None or before.hub_id is None:
             substatus = Substatus.INITIAL_ASSIGNMENT
@@ -313,15 +350,21 @@ class Provisioning:
         )
 
     @staticmethod
-    def _assignment(plan: _Plan, hub: LinkedHub) -> Assignment:
-        attested = plan.attested
-        settings, before = attested.enrollment.settings, attested.registration
-        left = before.hub_id if before and before.hub_id != hub.id else None
+    def _assignment(plan: _Plan) -> Assignment:
+        settings = plan.attested.enrollment.settings
+        there = Seat(plan.hub.id, plan.device.device_id)
+        seats = [
+            Seat(left.hub_id, left.device_id)
+            for left in (plan.before, plan.former)
+            if left is not None and left.hub_id is not None
+        ]
         return Assignment(
-            hub_id=hub.id,
-            device_id=plan.device.device_id,
-            pin=PolicyPin(settings.policy_id) if settings.policy_id else KeysPin(attested.keys),
-            leaves=left,
+            hub_id=there.hub_id,
+            device_id=there.device_id,
+            pin=PolicyPin(settings.policy_id)
+            if settings.policy_id
+            else KeysPin(plan.attested.keys),
+            leaves=tuple(seat for seat in seats if seat != there),
             migrate=settings.migrate_device_data,
             initial_twin=settings.initial_twin,
         )
@@ -350,6 +393,11 @@ class Provisioning:
             raise DeviceChanged
         elif plan.device != plan.before:
             devices.place(tx, plan.before, plan.device, now)
+        if plan.former is not None:
+            if not devices.is_current(tx, plan.former):
+                raise DeviceChanged
+            nowhere = replace(plan.former, enrollment=None, hub_id=None, generation=uuid4())
+            devices.place(tx, plan.former, nowhere, now)
         if leaf is not None:
             self._issuance.record(tx, plan.device, leaf, Origin.PROVISIONING, now)
         assign(tx)

@@ -40,19 +40,27 @@ Pin: TypeAlias = PolicyPin | KeysPin
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """An identity's place: a device id on a hub."""
+
+    hub_id: str
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """What provisioning wants of a hub.
 
     Attributes:
         hub_id: the hub that the device goes to.
-        leaves: the hub that it was on, where that is another one.
+        leaves: where else provisioning had put it; nothing of it stays there.
         migrate: whether its data moves with it, or starts anew from `initial_twin`.
     """
 
     hub_id: str
     device_id: str
     pin: Pin
-    leaves: str | None = None
+    leaves: tuple[Seat, ...] = ()
     migrate: bool = True
     initial_twin: str | None = None
 

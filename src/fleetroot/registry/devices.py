@@ -29,6 +29,7 @@ def _row(
     enabled: bool,
     policy_id: str | None,
     enrollment: str | None,
+    hub_id: str | None,
     etag: str,
     version: int,
     created_at: datetime,
@@ -43,6 +44,7 @@ def _row(
         enabled,
         policy_id,
         enrollment,
+        hub_id,
         etag,
         version,
         created_at,
@@ -78,6 +80,7 @@ _PLACE: Final = Command(
     .values(
         policy_id=bindparam("policy"),
         enrollment=bindparam("of_enrollment"),
+        hub_id=bindparam("on_hub"),
         generation=bindparam("new_generation"),
         etag=bindparam("new_etag"),
         version=devices.c.version + 1,
@@ -135,7 +138,13 @@ def count(tx: Transaction) -> int:
 
 
 def draft(
-    namespace_id: str, device_id: str, policy_id: str | None, enrollment: str, now: datetime
+    namespace_id: str,
+    device_id: str,
+    *,
+    policy_id: str | None,
+    enrollment: str,
+    hub_id: str,
+    now: datetime,
 ) -> Device:
     """A device that is not registered yet, with the generation its first certificate will carry."""
     return Device(
@@ -147,6 +156,7 @@ def draft(
         enabled=True,
         policy_id=policy_id,
         enrollment=enrollment,
+        hub_id=hub_id,
         etag=new_etag(),
         version=1,
         created_at=now,
@@ -166,6 +176,7 @@ def register(tx: Transaction, device: Device) -> bool:
         enabled=device.enabled,
         policy_id=device.policy_id,
         enrollment=device.enrollment,
+        hub_id=device.hub_id,
         etag=device.etag,
         version=device.version,
         created_at=device.created_at,
@@ -180,8 +191,8 @@ def is_current(tx: Transaction, device: Device) -> bool:
 
 
 def place(tx: Transaction, before: Device, after: Device, now: datetime) -> None:
-    """Puts the device under the enrollment and policy of `after`. With another generation, what it
-    was issued before is revoked, which is told through the outbox.
+    """Puts the device under the enrollment and policy, and on the hub, of `after`. With another
+    generation, what it was issued before is revoked, which is told through the outbox.
     """
     tx.run(
         _PLACE,
@@ -189,6 +200,7 @@ def place(tx: Transaction, before: Device, after: Device, now: datetime) -> None
         key=before.device_key,
         policy=after.policy_id,
         of_enrollment=after.enrollment,
+        on_hub=after.hub_id,
         new_generation=str(after.generation),
         new_etag=new_etag(),
         now=now,

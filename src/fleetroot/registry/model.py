@@ -69,6 +69,7 @@ class Device:
     Attributes:
         enrollment: the enrollment that it provisions under, in provisioning's own words; None if
             it never did.
+        hub_id: the hub that provisioning put it on; None like `enrollment`.
     """
 
     namespace_id: str
@@ -79,6 +80,7 @@ class Device:
     enabled: bool
     policy_id: str | None
     enrollment: str | None
+    hub_id: str | None
     etag: str
     version: int
     created_at: datetime

@@ -103,6 +103,7 @@ devices = Table(
     Column("enabled", Boolean, nullable=False),
     Column("policy_id", Text, ForeignKey("policies.id"), nullable=True),
     Column("enrollment", Text, nullable=True),  # the enrollment that it provisions under
+    Column("hub_id", Text, nullable=True),  # where provisioning put it
     Column("etag", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),

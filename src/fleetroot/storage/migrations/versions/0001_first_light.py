@@ -286,6 +286,7 @@ def upgrade() -> None:
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("policy_id", sa.Text(), nullable=True),
         sa.Column("enrollment", sa.Text(), nullable=True),
+        sa.Column("hub_id", sa.Text(), nullable=True),
         sa.Column("etag", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
