@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Final, Literal
 
 import structlog
@@ -52,6 +53,8 @@ def configure(level: str, shape: Literal["text", "json"]) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
+    # Device ids may be longer than a common name is by RFC 5280 appendix A; the library says so once.
+    warnings.filterwarnings("ignore", message="Attribute's length must be")
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
