@@ -53,7 +53,7 @@ def configure(level: str, shape: Literal["text", "json"]) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
         )
     )
-    # Device ids may be longer than a common name is by RFC 5280 appendix A; the library says so once.
+    # Device ids may be longer than a common name of RFC 5280 appendix A; the library says so.
     warnings.filterwarnings("ignore", message="Attribute's length must be")
     root = logging.getLogger()
     root.handlers = [handler]
