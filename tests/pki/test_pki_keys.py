@@ -20,6 +20,7 @@ from fleetroot.pki import (
     private_key_to_der,
     signature_hash,
 )
+from fleetroot.pki.keys import _EC_KEY_STARTS, public_key_info
 
 QUICK = [each for each in KeyType if each not in {KeyType.RSA_3072, KeyType.RSA_4096}]
 
@@ -119,3 +120,9 @@ def test_rsa_pss_with_sha_256_is_strong(openssl: OpenSSL) -> None:
 def test_ecdsa_with_sha_3_is_not_among_the_accepted() -> None:
     der = request(hash_algorithm=hashes.SHA3_256())
     assert not is_strongly_signed(x509.load_der_x509_csr(der))
+
+
+@pytest.mark.parametrize("key_type", [KeyType.EC_P256, KeyType.EC_P384, KeyType.EC_P521])
+def test_usual_spelling_of_an_ec_key_is_known_by_its_beginning(key_type: KeyType) -> None:
+    spelt = public_key_info(generate_key(key_type).public_key())
+    assert spelt.startswith(_EC_KEY_STARTS[key_type])

@@ -32,6 +32,16 @@ def skip_element(der: bytes) -> bytes:
     return der[end:]
 
 
+def first_element(der: bytes) -> bytes:
+    """The first element of `der`, without what follows it.
+
+    Raises:
+        ValueError: the element does not fit into `der`.
+    """
+    _, end = _contents(der)
+    return der[:end]
+
+
 def unwrap_sequence(der: bytes) -> bytes:
     """The contents of the first element of `der`, a SEQUENCE; what follows it is dropped.
 

@@ -170,11 +170,11 @@ class Provisioning:
     # --- attestation
 
     def _read(self, tx: Transaction, id_scope: str, registration_id: str) -> _Candidate:
-        service = services.by_id_scope(tx, id_scope)
-        if service is None:
+        found = services.with_hubs(tx, id_scope)
+        if found is None:
             raise Unauthorized("unknown ID scope")
+        service, hubs = found
         registration = registrations.find(tx, service.id, registration_id)
-        hubs = tuple(services.linked(tx, service.id))
         individual = enrollments.find(tx, service.id, EnrollmentKind.INDIVIDUAL, registration_id)
         if individual is not None:  # wins over every group
             return _Candidate(service, (individual,), registration, hubs)

@@ -50,6 +50,20 @@ _LINKED: Final = Query(
 )
 
 
+# One query: every registration asks for both.
+_WITH_HUBS: Final = Query(
+    select(provisioning_services, hubs.c.id, hubs.c.host_name)
+    .select_from(
+        provisioning_services.outerjoin(
+            linked_hubs, linked_hubs.c.service_id == provisioning_services.c.id
+        ).outerjoin(hubs, hubs.c.id == linked_hubs.c.hub_id)
+    )
+    .where(provisioning_services.c.id_scope == bindparam("id_scope"))
+    .order_by(hubs.c.id),
+    lambda *columns: (_row(*columns[:-2]), LinkedHub(*columns[-2:]) if columns[-2] else None),
+)
+
+
 def insert(tx: Transaction, service: Service, now: datetime) -> None:
     """Adds a new provisioning service."""
     tx.run(
@@ -72,6 +86,14 @@ def link(tx: Transaction, service_id: str, hub_id: str) -> None:
 def by_id_scope(tx: Transaction, id_scope: str) -> Service | None:
     """The service that devices name by `id_scope`."""
     return tx.first(_BY_SCOPE, id_scope=id_scope)
+
+
+def with_hubs(tx: Transaction, id_scope: str) -> tuple[Service, tuple[LinkedHub, ...]] | None:
+    """The service that devices name by `id_scope`, and the hubs that it may assign."""
+    found = tx.all(_WITH_HUBS, id_scope=id_scope)
+    if not found:
+        return None
+    return found[0][0], tuple(hub for _, hub in found if hub is not None)
 
 
 def by_name(tx: Transaction, name: str) -> Service | None:
