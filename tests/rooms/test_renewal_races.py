@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from fleet import device_csr
 from fleetroot.errors import Unauthorized
 from fleetroot.hub.live import LiveSession
-from fleetroot.hub.model import Accepted, Channel, CredentialAnswer, Issued
+from fleetroot.hub.model import Accepted, Channel, CredentialAnswer, CredentialWish, Issued
 from workbench import Wire, Workbench, contents
 
 DEVICE = "dev-1"
@@ -29,8 +28,8 @@ class Silent(Wire):
 
 
 async def renew(bench: Workbench, session: LiveSession) -> None:
-    body = json.dumps({"id": DEVICE, "csr": device_csr(DEVICE)[1]}).encode()
-    await bench.hubs.renewal.request(session, "1", body)
+    wish = CredentialWish(DEVICE, device_csr(DEVICE)[1], None)
+    await bench.hubs.renewal.request(session, "1", wish)
 
 
 async def test_renewed_certificate_is_in_the_inventory_before_the_device_has_it(

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
 from fleetroot.clock import iso8601
-from fleetroot.hub.model import Accepted, Issued, Message, Principal, Twin
+from fleetroot.errors import InvalidArgument, MalformedJson
+from fleetroot.hub.model import (
+    REPLACE_ANY,
+    Accepted,
+    CredentialWish,
+    Issued,
+    Message,
+    Principal,
+    Twin,
+)
 
 # Source: Azure IoT Hub, "Create and read IoT Hub messages"; the short names are the MQTT wire's.
 SYSTEM_PROPERTIES: Final[Mapping[str, str]] = {
@@ -24,6 +34,10 @@ SYSTEM_PROPERTIES: Final[Mapping[str, str]] = {
     "$.on": "outputName",
     "$.sub": "componentName",
 }
+
+
+_CREDENTIAL_FIELDS: Final = frozenset({"id", "csr", "replace"})
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-]{2,34}[A-Za-z0-9]", re.ASCII)
 
 
 def to_message(
@@ -53,6 +67,37 @@ def twin_body(twin: Twin) -> bytes:
     desired["$version"] = twin.desired_version
     reported["$version"] = twin.reported_version
     return orjson.dumps({"desired": desired, "reported": reported})
+
+
+def read_credential_request(body: bytes) -> CredentialWish:
+    """Reads `{"id", "csr", "replace"}` and checks its form.
+
+    Raises:
+        MalformedJson: the body is not JSON.
+        InvalidArgument: a field is missing, unknown or not of its form; the message names it.
+    """
+    if not body.strip():
+        raise InvalidArgument("the body is empty: id and csr are required")
+    try:
+        wish = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise MalformedJson("the body is not JSON") from None
+    if not isinstance(wish, dict):
+        raise InvalidArgument("the body must be a JSON object")
+    if unknown := wish.keys() - _CREDENTIAL_FIELDS:
+        raise InvalidArgument(f"{min(unknown)[:64]}: unknown field")
+    device_id, csr, replaced = wish.get("id"), wish.get("csr"), wish.get("replace")
+    if not isinstance(device_id, str):
+        raise InvalidArgument("id: required, the id of the device that is connected")
+    if not isinstance(csr, str) or not csr:
+        raise InvalidArgument("csr: required, base64 of a DER certificate signing request")
+    if replaced is not None and not (
+        isinstance(replaced, str) and (replaced == REPLACE_ANY or _REQUEST_ID.fullmatch(replaced))
+    ):
+        raise InvalidArgument(
+            "replace: * or a request id of 4 to 36 letters, digits and -, none - at the ends"
+        )
+    return CredentialWish(device_id, csr, replaced)
 
 
 def accepted_body(answer: Accepted) -> bytes:

@@ -153,7 +153,7 @@ class HubWire:
             self._connection.in_order(lambda: self._patch_twin(rid, event.payload))
         else:
             # Beside the rest: a second request must be able to find the first one active.
-            self._connection.beside(self._hubs.renewal.request(self._session, rid, event.payload))
+            self._connection.beside(self._request_credential(rid, event.payload))
 
     def subscribed(self, event: SubscribeReceived) -> None:
         """Grants the QoS that was asked, at most 1; a filter that is not offered is the end."""
@@ -230,6 +230,14 @@ class HubWire:
             self._connection.puback(event.packet_id)
 
         self._connection.beside(send())
+
+    async def _request_credential(self, rid: str, body: bytes) -> None:
+        try:
+            wish = hub_bodies.read_credential_request(body)
+        except FleetrootError as error:
+            self._hubs.renewal.refuse(self._session, rid, error)
+        else:
+            await self._hubs.renewal.request(self._session, rid, wish)
 
     async def _get_twin(self, rid: str) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
 from fleetroot.errors import FleetrootError
@@ -113,6 +113,24 @@ class Channel(StrEnum):
     DESIRED = "desired"
     METHODS = "methods"
     TWIN = "twin"
+
+
+REPLACE_ANY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialWish:
+    """What a device asks for when it renews; its form has been checked.
+
+    Attributes:
+        device_id: whom the certificate is to be for.
+        csr: base64 of DER, not looked at yet.
+        replace: the id of the active request that this one replaces, `REPLACE_ANY`, or None.
+    """
+
+    device_id: str
+    csr: str
+    replace: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,11 @@ Source: Azure IoT Hub, certificate signing requests over MQTT (2025-08-01-previe
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
-import orjson
 import structlog
 
 from fleetroot.clock import Clock, iso8601
@@ -26,7 +23,6 @@ from fleetroot.errors import (
     CredentialRequestFailed,
     FleetrootError,
     InvalidArgument,
-    MalformedJson,
     NoSuchRequest,
     NotFound,
     Unauthorized,
@@ -34,7 +30,14 @@ from fleetroot.errors import (
 )
 from fleetroot.hub import identities, requests
 from fleetroot.hub.live import LiveSession, LiveTable
-from fleetroot.hub.model import Accepted, Channel, CredentialAnswer, Issued
+from fleetroot.hub.model import (
+    REPLACE_ANY,
+    Accepted,
+    Channel,
+    CredentialAnswer,
+    CredentialWish,
+    Issued,
+)
 from fleetroot.hub.requests import CredentialRequest, RequestState
 from fleetroot.ids import canonical
 from fleetroot.pki import CertificateRequest, CsrRefused
@@ -44,18 +47,7 @@ from fleetroot.registry.model import IssuedChain, Origin
 from fleetroot.storage import Store, Transaction
 
 LIFETIME: Final = timedelta(hours=1)  # of a request whose answer nobody fetches
-_FIELDS: Final = frozenset({"id", "csr", "replace"})
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-]{2,34}[A-Za-z0-9]", re.ASCII)
-_ANY: Final = "*"
 _log = structlog.get_logger("fleetroot.hub.renewal")
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """A request's body, checked for form."""
-
-    csr: str
-    replace: str | None
 
 
 class Renewal:
@@ -68,20 +60,24 @@ class Renewal:
         self._clock = clock
         self._working: set[str] = set()  # correlation ids of what is being issued now
 
-    async def request(self, session: LiveSession, request_id: str, body: bytes) -> None:
+    async def request(self, session: LiveSession, request_id: str, wish: CredentialWish) -> None:
         """Takes a certificate request and gives its answers to the session's connection; whatever
         is wrong with it is an answer too.
         """
         try:
-            await self._request(session, request_id, body)
+            await self._request(session, request_id, wish)
         except FleetrootError as error:
-            _log.info(
-                "certificate request refused",
-                device_id=session.principal.device_id,
-                code=error.code.value,
-                reason=error.reason,
-            )
-            self._tell(session, request_id, error)
+            self.refuse(session, request_id, error)
+
+    def refuse(self, session: LiveSession, request_id: str, error: FleetrootError) -> None:
+        """Answers a request that cannot even be taken."""
+        _log.info(
+            "certificate request refused",
+            device_id=session.principal.device_id,
+            code=error.code.value,
+            reason=error.reason,
+        )
+        self._tell(session, request_id, error)
 
     async def deliver_pending(self, session: LiveSession) -> None:
         """Gives a device what it has not been told about a request of its that is alive."""
@@ -113,9 +109,10 @@ class Renewal:
 
     # --- one request
 
-    async def _request(self, session: LiveSession, request_id: str, body: bytes) -> None:
+    async def _request(self, session: LiveSession, request_id: str, wish: CredentialWish) -> None:
         principal = session.principal
-        wish = _parse(body, principal.device_key)
+        if canonical(wish.device_id) != principal.device_key:
+            raise InvalidArgument("id: must be the id of the device that is connected")
         issuer = await self._issuer(session)
         now = self._clock.now()
         csr: CertificateRequest | CsrRefused
@@ -235,7 +232,9 @@ class Renewal:
             NoSuchRequest: it replaces one that is not in progress.
         """
         active = self._active(tx, request, sent, now)
-        if replaced not in (None, _ANY) and (active is None or active.request_id != replaced):
+        if replaced not in (None, REPLACE_ANY) and (
+            active is None or active.request_id != replaced
+        ):
             raise NoSuchRequest(
                 "replace: no such request is active", info={"requestId": str(replaced)}
             )
@@ -278,37 +277,6 @@ class Renewal:
         if qos is None or session.ended is not None:
             return False
         return session.connection.answer_credential_request(request_id, answer, qos, delivered)
-
-
-def _parse(body: bytes, device_key: str) -> _Wish:
-    """Checks the form of a request.
-
-    Raises:
-        MalformedJson: the body is not JSON.
-        InvalidArgument: a field is missing, unknown or not of its form; the message names it.
-    """
-    if not body.strip():
-        raise InvalidArgument("the body is empty: id and csr are required")
-    try:
-        wish = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise MalformedJson("the body is not JSON") from None
-    if not isinstance(wish, dict):
-        raise InvalidArgument("the body must be a JSON object")
-    if unknown := wish.keys() - _FIELDS:
-        raise InvalidArgument(f"{min(unknown)[:64]}: unknown field")
-    id_, csr, replaced = wish.get("id"), wish.get("csr"), wish.get("replace")
-    if not isinstance(id_, str) or canonical(id_) != device_key:
-        raise InvalidArgument("id: must be the id of the device that is connected")
-    if not isinstance(csr, str) or not csr:
-        raise InvalidArgument("csr: required, base64 of a DER certificate signing request")
-    if replaced is not None and not (
-        isinstance(replaced, str) and (replaced == _ANY or _REQUEST_ID.fullmatch(replaced))
-    ):
-        raise InvalidArgument(
-            "replace: * or a request id of 4 to 36 letters, digits and -, none - at the ends"
-        )
-    return _Wish(csr, replaced)
 
 
 def _accepted(request: CredentialRequest) -> Accepted:
