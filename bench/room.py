@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bench.floor import CryptoFloor, Curve, make_csr
 from bench.measure import Ratio, Row
 from fleetroot import sas
-from fleetroot.app import Server
+from fleetroot.app import Server, quiet_collector
 from fleetroot.pki import KeyType
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, RegisterRequest
 from fleetroot.registry.issuance import CsrText
@@ -34,6 +34,7 @@ async def _server() -> AsyncIterator[Server]:
         )
         server = Server(settings)
         await server.start()
+        quiet_collector()
         try:
             yield server
         finally:

@@ -292,11 +292,10 @@ class Recorder:
         return await bench.store.write(
             lambda tx: inventory.record(
                 tx,
-                device,
-                issued,
-                authority_id=policy.authority_id,
-                policy_id=policy.id,
-                origin=Origin.PROVISIONING,
-                now=now,
+                [
+                    inventory.NewCertificate(
+                        device, issued, policy.authority_id, policy.id, Origin.PROVISIONING, now
+                    )
+                ],
             )
         )

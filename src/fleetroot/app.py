@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -380,6 +381,15 @@ async def _every(seconds: float, *duties: Callable[[], Awaitable[None]]) -> None
                 _log.exception("duty failed unexpectedly", duty=duty.__qualname__)
 
 
+def quiet_collector() -> None:
+    """Tells the garbage collector that what a start has made stays, and to look less often: a
+    request leaves no cycles, and walking over every module took 5% of issuing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)
+
+
 async def serve(settings: Settings, ready: Callable[[Server], None]) -> None:
     """Runs a server until SIGTERM or SIGINT; calls `ready` once it is.
 
@@ -393,6 +403,7 @@ async def serve(settings: Settings, ready: Callable[[Server], None]) -> None:
         loop.add_signal_handler(number, stopped.set)
     try:
         await server.start()
+        quiet_collector()
         ready(server)
         await stopped.wait()
     finally:

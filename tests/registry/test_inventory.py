@@ -71,9 +71,7 @@ async def test_issuance_of_a_changed_device_says_so_and_keeps_nothing(
     await bench.registry.revoke(bench.made.namespace, "dev-1")
     now = bench.clock.now()
     with pytest.raises(DeviceChanged):
-        await bench.store.write(
-            lambda tx: bench.issuance.record(tx, device, leaf, Origin.RENEWAL, now)
-        )
+        await bench.store.write(lambda tx: bench.issuance.record(tx, [leaf], Origin.RENEWAL, now))
     assert await bench.inventory("dev-1") == []
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
+from typing import Final
 from uuid import uuid4
 
 import orjson
@@ -16,6 +17,10 @@ from fleetroot.registry import outbox
 from fleetroot.registry.assignment import Assignment, KeysPin, PolicyPin
 from fleetroot.registry.devices import new_etag
 from fleetroot.storage import Transaction
+
+_EMPTY_TWIN: Final = Twin(
+    tags="{}", desired="{}", reported="{}", desired_version=1, reported_version=1
+)
 
 
 class Directory:
@@ -33,13 +38,13 @@ class Directory:
 
     def assign(self, assignment: Assignment, now: datetime) -> Callable[[Transaction], None]:
         """See `fleetroot.registry.assignment.HubDirectory.assign`."""
-        wanted = self._identity(assignment, now)
+        wanted, first = self._identity(assignment, now), _first_twin(assignment)
 
         def unit(tx: Transaction) -> None:
             there = identities.find(tx, wanted.hub_id, wanted.device_id)
             if there is None:
-                identities.insert(tx, wanted)
-                twins.insert(tx, wanted, _first_twin(tx, assignment), now)
+                identities.insert(tx, [wanted])
+                twins.insert(tx, [(wanted, _moved_twin(tx, assignment) or first)], now)
             elif not self._pinned_alike(there, assignment):
                 identities.set_pin(tx, wanted, now)
                 _tell_changed(tx, there, now)
@@ -48,6 +53,20 @@ class Directory:
                 if left is not None:
                     identities.remove(tx, left.hub_id, left.device_id)
                     _tell_changed(tx, left, now)
+
+        return unit
+
+    def assign_first(
+        self, assignments: Collection[Assignment], now: datetime
+    ) -> Callable[[Transaction], bool]:
+        """See `fleetroot.registry.assignment.HubDirectory.assign_first`."""
+        wanted = [(self._identity(each, now), _first_twin(each)) for each in assignments]
+
+        def unit(tx: Transaction) -> bool:
+            if not identities.insert(tx, [identity for identity, _ in wanted]):
+                return False
+            twins.insert(tx, wanted, now)
+            return True
 
         return unit
 
@@ -87,13 +106,20 @@ class Directory:
                 )
 
 
-def _first_twin(tx: Transaction, assignment: Assignment) -> Twin:
-    """The twin that comes with a device from its last hub, or a new one."""
+def _moved_twin(tx: Transaction, assignment: Assignment) -> Twin | None:
+    """The twin that comes with a device from its last hub."""
     for seat in assignment.leaves if assignment.migrate else ():
         moved = twins.find(tx, seat.hub_id, canonical(seat.device_id))
         if moved is not None:
             return moved
-    initial = orjson.loads(assignment.initial_twin) if assignment.initial_twin else {}
+    return None
+
+
+def _first_twin(assignment: Assignment) -> Twin:
+    """The twin that a device begins with."""
+    if assignment.initial_twin is None:
+        return _EMPTY_TWIN
+    initial = orjson.loads(assignment.initial_twin)
     desired = initial.get("properties", {}).get("desired", {})
     return Twin(
         tags=orjson.dumps(initial.get("tags", {})).decode(),

@@ -6,14 +6,11 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.sql.expression import Executable
 
 from fleetroot.hub.model import Hub
 from fleetroot.ids import canonical
 from fleetroot.storage import Command, Query, Transaction
-from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.prepared import insert_if_absent, insert_into
 from fleetroot.storage.schema import hub_authorities, hubs, policies
 
 
@@ -21,14 +18,6 @@ def _row(
     id_: str, namespace_id: str, name: str, _name_key: str, host_name: str, created_at: datetime
 ) -> Hub:
     return Hub(id_, namespace_id, name, host_name, created_at)
-
-
-def _trust(dialect: str) -> Executable:
-    insert = postgresql_insert if dialect == "postgresql" else sqlite_insert
-    made = insert(hub_authorities).values(
-        {c.name: bindparam(c.name) for c in hub_authorities.columns}
-    )
-    return made.on_conflict_do_nothing()
 
 
 _INSERT: Final = Command(insert_into(hubs))
@@ -39,7 +28,7 @@ _OF_NAMESPACE: Final = Query(
     select(hubs).where(hubs.c.namespace_id == bindparam("namespace")).order_by(hubs.c.name_key),
     _row,
 )
-_TRUST: Final = Command(_trust)
+_TRUST: Final = Command(insert_if_absent(hub_authorities))
 _HOST_NAMES: Final = Query(select(hubs.c.host_name).order_by(hubs.c.host_name), str)
 _POLICY_AUTHORITIES: Final = Query(
     select(policies.c.authority_id).where(policies.c.namespace_id == bindparam("namespace")), str

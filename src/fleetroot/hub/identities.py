@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, select, update
 
@@ -11,7 +12,7 @@ from fleetroot.custody import RecordName, Sealer
 from fleetroot.hub.model import Identity, Pin
 from fleetroot.ids import canonical
 from fleetroot.storage import Command, Query, Transaction
-from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.prepared import insert_if_absent
 from fleetroot.storage.schema import identities
 
 
@@ -56,7 +57,7 @@ _is_identity: Final = (identities.c.hub_id == bindparam("hub")) & (
     identities.c.device_key == bindparam("key")
 )
 _GET: Final = Query(select(identities).where(_is_identity), row)
-_INSERT: Final = Command(insert_into(identities))
+_INSERT_IF_ABSENT: Final = Command(insert_if_absent(identities))
 _DELETE: Final = Command(delete(identities).where(_is_identity))
 _SET_PIN: Final = Command(
     update(identities)
@@ -97,26 +98,29 @@ def find(tx: Transaction, hub_id: str, device_id: str) -> Identity | None:
     return tx.first(_GET, hub=hub_id, key=canonical(device_id))
 
 
-def insert(tx: Transaction, identity: Identity) -> None:
-    """Adds a new identity."""
-    tx.run(
-        _INSERT,
-        hub_id=identity.hub_id,
-        device_key=identity.device_key,
-        device_id=identity.device_id,
-        generation_id=identity.generation_id,
-        enabled=identity.enabled,
-        pin=identity.pin.value,
-        policy_id=identity.policy_id,
-        sealed_primary=identity.sealed_primary,
-        sealed_secondary=identity.sealed_secondary,
-        session_epoch=identity.session_epoch,
-        connected=identity.connected,
-        connection_changed_at=identity.connection_changed_at,
-        etag=identity.etag,
-        created_at=identity.created_at,
-        updated_at=identity.updated_at,
-    )
+def insert(tx: Transaction, new: Collection[Identity]) -> bool:
+    """Adds identities; False if one of that place was already there, which is left as it is."""
+    return tx.run_many(_INSERT_IF_ABSENT, map(_parameters, new)) == len(new)
+
+
+def _parameters(identity: Identity) -> dict[str, Any]:
+    return {
+        "hub_id": identity.hub_id,
+        "device_key": identity.device_key,
+        "device_id": identity.device_id,
+        "generation_id": identity.generation_id,
+        "enabled": identity.enabled,
+        "pin": identity.pin.value,
+        "policy_id": identity.policy_id,
+        "sealed_primary": identity.sealed_primary,
+        "sealed_secondary": identity.sealed_secondary,
+        "session_epoch": identity.session_epoch,
+        "connected": identity.connected,
+        "connection_changed_at": identity.connection_changed_at,
+        "etag": identity.etag,
+        "created_at": identity.created_at,
+        "updated_at": identity.updated_at,
+    }
 
 
 def set_pin(tx: Transaction, identity: Identity, now: datetime) -> None:

@@ -188,7 +188,7 @@ class Renewal:
         def unit(tx: Transaction) -> bool:
             if not requests.answer(tx, request, leaf.certificate.sha256):
                 return False  # replaced: nobody wants this certificate, so it never exists
-            self._issuance.record(tx, device, leaf, Origin.RENEWAL, now)
+            self._issuance.record(tx, [leaf], Origin.RENEWAL, now)
             return True
 
         if await self._store.write(unit):

@@ -5,6 +5,7 @@ Source: Azure IoT Hub, "Understand and use device twins": sizes, and the form of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -47,18 +48,23 @@ _REPORT: Final = Command(
 )
 
 
-def insert(tx: Transaction, identity: Identity, twin: Twin, now: datetime) -> None:
-    """Adds the twin of a new identity."""
-    tx.run(
+def insert(tx: Transaction, new: Iterable[tuple[Identity, Twin]], now: datetime) -> None:
+    """Adds the twins of new identities."""
+    tx.run_many(
         _INSERT,
-        hub_id=identity.hub_id,
-        device_key=identity.device_key,
-        tags=twin.tags,
-        desired=twin.desired,
-        reported=twin.reported,
-        desired_version=twin.desired_version,
-        reported_version=twin.reported_version,
-        updated_at=now,
+        (
+            {
+                "hub_id": identity.hub_id,
+                "device_key": identity.device_key,
+                "tags": twin.tags,
+                "desired": twin.desired,
+                "reported": twin.reported,
+                "desired_version": twin.desired_version,
+                "reported_version": twin.reported_version,
+                "updated_at": now,
+            }
+            for identity, twin in new
+        ),
     )
 
 

@@ -17,8 +17,10 @@ from enum import StrEnum
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509.oid import NameOID
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
 from fleetroot.pki.keys import (
     ML_DSA_TYPES,
@@ -39,6 +41,13 @@ _PEM: Final = re.compile(
     r"-----END (?P=label)-----\s*",
     re.ASCII,
 )
+
+# RFC 5758 §3.2.
+_ECDSA: Final = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(hashes.SHA512()),
+}
 
 
 class CsrRefusal(StrEnum):
@@ -146,7 +155,7 @@ def parse_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> 
             CsrRefusal.BAD_SIGNATURE,
             "the certificate signing request must be signed with SHA-256 or stronger",
         )
-    if not _signature_verifies(request):
+    if not _signature_verifies(request, public_key):
         raise CsrRefused(
             CsrRefusal.BAD_SIGNATURE,
             "the signature of the certificate signing request does not verify",
@@ -176,7 +185,21 @@ def _decode_base64(text: str) -> bytes:
     return der
 
 
-def _signature_verifies(request: x509.CertificateSigningRequest) -> bool:
+def _signature_verifies(request: x509.CertificateSigningRequest, public_key: PublicKey) -> bool:
+    """Whether `public_key`, the request's own, made its signature.
+
+    `is_signature_valid` reads the key a second time and multiplies its point by the curve's order
+    once more: 36 us of 105 at P-256, 94 of 613 at P-384.
+    """
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        algorithm = _ECDSA.get(request.signature_algorithm_oid)
+        if algorithm is None:
+            return False
+        try:
+            public_key.verify(request.signature, request.tbs_certrequest_bytes, algorithm)
+        except InvalidSignature:
+            return False
+        return True
     try:
         return request.is_signature_valid
     except (UnsupportedAlgorithm, ValueError):

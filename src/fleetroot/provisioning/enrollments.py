@@ -19,7 +19,7 @@ _PAGE_SIZE: Final = 1000
 _MAX_OPEN: Final = 10_000  # keys of enrollments, kept open
 
 
-def _row(
+def row(
     service_id: str,
     kind: str,
     _enrollment_key: str,
@@ -38,6 +38,7 @@ def _row(
     created_at: datetime,
     updated_at: datetime,
 ) -> Enrollment:
+    """An enrollment from the columns of its table, in their order."""
     settings = EnrollmentSettings(
         device_id=device_id,
         attestation=Attestation(attestation),
@@ -66,14 +67,14 @@ _of_kind: Final = (enrollments.c.service_id == bindparam("service")) & (
 )
 _is_enrollment: Final = _of_kind & (enrollments.c.enrollment_key == bindparam("key"))
 _SAVE: Final = Command(upsert_into(enrollments, keep=["created_at"]))
-_GET: Final = Query(select(enrollments).where(_is_enrollment), _row)
+_GET: Final = Query(select(enrollments).where(_is_enrollment), row)
 _ETAG: Final = Query(select(enrollments.c.etag).where(_is_enrollment), str)
 _PAGE: Final = Query(
     select(enrollments)
     .where(_of_kind & (enrollments.c.enrollment_key > bindparam("after")))
     .order_by(enrollments.c.enrollment_key)
     .limit(bindparam("limit")),
-    _row,
+    row,
 )
 _DELETE: Final = Command(delete(enrollments).where(_is_enrollment))
 

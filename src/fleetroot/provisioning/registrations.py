@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 
@@ -14,7 +15,7 @@ from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import registrations
 
 
-def _row(
+def row(
     service_id: str,
     _registration_key: str,
     registration_id: str,
@@ -30,6 +31,7 @@ def _row(
     created_at: datetime,
     updated_at: datetime,
 ) -> Registration:
+    """A registration from the columns of its table, in their order."""
     return Registration(
         service_id,
         registration_id,
@@ -53,7 +55,7 @@ _GET: Final = Query(
         (registrations.c.service_id == bindparam("service"))
         & (registrations.c.registration_key == bindparam("key"))
     ),
-    _row,
+    row,
 )
 
 
@@ -62,22 +64,25 @@ def find(tx: Transaction, service_id: str, registration_id: str) -> Registration
     return tx.first(_GET, service=service_id, key=canonical(registration_id))
 
 
-def save(tx: Transaction, registration: Registration) -> None:
-    """Inserts the registration, or replaces the one of its id."""
-    tx.run(
-        _SAVE,
-        service_id=registration.service_id,
-        registration_key=canonical(registration.registration_id),
-        registration_id=registration.registration_id,
-        enrollment_kind=registration.enrollment_kind.value,
-        enrollment_id=registration.enrollment_id,
-        operation_id=registration.operation_id,
-        status=registration.status.value,
-        substatus=registration.substatus.value if registration.substatus else None,
-        hub_id=registration.hub_id,
-        device_id=registration.device_id,
-        certificate_sha256=registration.certificate_sha256,
-        etag=registration.etag,
-        created_at=registration.created_at,
-        updated_at=registration.updated_at,
-    )
+def save(tx: Transaction, new: Iterable[Registration]) -> None:
+    """Inserts each registration, or replaces the one of its id."""
+    tx.run_many(_SAVE, map(_parameters, new))
+
+
+def _parameters(registration: Registration) -> dict[str, Any]:
+    return {
+        "service_id": registration.service_id,
+        "registration_key": canonical(registration.registration_id),
+        "registration_id": registration.registration_id,
+        "enrollment_kind": registration.enrollment_kind.value,
+        "enrollment_id": registration.enrollment_id,
+        "operation_id": registration.operation_id,
+        "status": registration.status.value,
+        "substatus": registration.substatus.value if registration.substatus else None,
+        "hub_id": registration.hub_id,
+        "device_id": registration.device_id,
+        "certificate_sha256": registration.certificate_sha256,
+        "etag": registration.etag,
+        "created_at": registration.created_at,
+        "updated_at": registration.updated_at,
+    }

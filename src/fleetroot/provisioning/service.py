@@ -8,7 +8,7 @@ decision is made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -26,9 +26,12 @@ from fleetroot.errors import (
     Unauthorized,
     Unavailable,
 )
-from fleetroot.ids import check_registration_id
+from fleetroot.ids import canonical, check_registration_id
 from fleetroot.pki import CsrRefused
-from fleetroot.provisioning import attestation, enrollments, registrations, services
+from fleetroot.provisioning import attestation, candidates, enrollments, services
+from fleetroot.provisioning.candidates import Candidate
+from fleetroot.provisioning.commits import Changed, Commits, Provision
+from fleetroot.provisioning.configuration import Configurations
 from fleetroot.provisioning.model import (
     Enrollment,
     EnrollmentKind,
@@ -36,11 +39,10 @@ from fleetroot.provisioning.model import (
     RegisterRequest,
     Registration,
     RegistrationResult,
-    Service,
     Status,
     Substatus,
 )
-from fleetroot.registry import devices, policies
+from fleetroot.registry import devices
 from fleetroot.registry.assignment import (
     Assignment,
     HubDirectory,
@@ -50,37 +52,21 @@ from fleetroot.registry.assignment import (
     SymmetricKeys,
 )
 from fleetroot.registry.issuance import DeviceChanged, Issuance, SignedLeaf
-from fleetroot.registry.model import Device, Origin, Policy
+from fleetroot.registry.model import Device, Policy
 from fleetroot.sas import SasToken
 from fleetroot.storage import Store, Transaction
 
 _ATTEMPTS: Final = 4
 
 
-class _Changed(Exception):
-    """What a decision rested on is not so any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """What was read for a call: one snapshot."""
-
-    service: Service
-    enrollments: tuple[Enrollment, ...]  # that may attest the device, the likeliest first
-    registration: Registration | None
-    hubs: tuple[LinkedHub, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class _Attested:
     """A device that proved who it is, under an enrollment."""
 
-    service: Service
+    candidate: Candidate
     enrollment: Enrollment
     keys: SymmetricKeys
     registration_id: str  # in the spelling that is stored
-    registration: Registration | None
-    hubs: tuple[LinkedHub, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +102,8 @@ class Provisioning:
     ) -> None:
         self._store = store
         self._issuance = issuance
-        self._hub_directory = hub_directory
+        self._configurations = Configurations()
+        self._commits = Commits(store, issuance, hub_directory)
         self._keys = enrollments.OpenKeys(sealer)
         self._bus = bus
         self._clock = clock
@@ -138,7 +125,7 @@ class Provisioning:
         for _ in range(_ATTEMPTS):
             try:
                 return await self._register_once(request)
-            except (DeviceChanged, _Changed):
+            except (DeviceChanged, Changed):
                 continue
         raise Unavailable("the device is being changed by others", retry_after=1)
 
@@ -156,51 +143,33 @@ class Provisioning:
         now = self._clock.now()
 
         def read(tx: Transaction) -> RegistrationResult:
-            attested = self._attest(tx, id_scope, registration_id, token, now)
-            registration = attested.registration
+            found = candidates.find(tx, self._configurations, id_scope, registration_id)
+            self._attest(found, registration_id, token, now)
+            registration = found.registration
             if registration is None or registration.operation_id != operation_id:
                 raise RegistrationNotFound("the device has no such operation")
             fingerprint = registration.certificate_sha256
             chain = self._issuance.chain_of(tx, fingerprint) if fingerprint else None
-            hosts = {hub.id: hub.host_name for hub in attested.hubs}
-            return RegistrationResult(registration, hosts.get(registration.hub_id or ""), chain)
+            hub = found.configuration.hubs.get(registration.hub_id or "")
+            return RegistrationResult(registration, hub.host_name if hub else None, chain)
 
         return await self._store.read(read)
 
     # --- attestation
 
-    def _read(self, tx: Transaction, id_scope: str, registration_id: str) -> _Candidate:
-        found = services.with_hubs(tx, id_scope)
-        if found is None:
-            raise Unauthorized("unknown ID scope")
-        service, hubs = found
-        registration = registrations.find(tx, service.id, registration_id)
-        individual = enrollments.find(tx, service.id, EnrollmentKind.INDIVIDUAL, registration_id)
-        if individual is not None:  # wins over every group
-            return _Candidate(service, (individual,), registration, hubs)
-        groups = enrollments.all_groups(tx, service.id)
-        if registration is not None:
-            groups.sort(key=lambda group: group.id != registration.enrollment_id)
-        return _Candidate(service, tuple(groups), registration, hubs)
-
     def _attest(
-        self,
-        tx: Transaction,
-        id_scope: str,
-        registration_id: str,
-        token: SasToken | None,
-        now: datetime,
+        self, found: Candidate, registration_id: str, token: SasToken | None, now: datetime
     ) -> _Attested:
         """Finds the enrollment that the device proves to be under."""
-        found = self._read(tx, id_scope, registration_id)
-        if not found.enrollments:
+        likely = found.enrollments
+        if not likely:
             raise EnrollmentNotFound("Enrollment not found", reason="no enrollment")
         if token is None:
             raise Unauthorized("no credential")
-        attestation.check_token(token, found.service, registration_id, now)
+        attestation.check_token(token, found.configuration.service, registration_id, now)
         # Group keys are computed over the spelling that first registered.
         stored = found.registration.registration_id if found.registration else registration_id
-        for enrollment in found.enrollments:
+        for enrollment in likely:
             keys = self._keys.of(enrollment)
             if keys is None:
                 continue
@@ -210,9 +179,7 @@ class Provisioning:
             if attestation.is_signed_by_either(token, of_device):
                 if not enrollment.settings.enabled:
                     raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
-                return _Attested(
-                    found.service, enrollment, of_device, stored, found.registration, found.hubs
-                )
+                return _Attested(found, enrollment, of_device, stored)
         raise TokenInvalid("token signed with another key")
 
     # --- registration
@@ -220,24 +187,40 @@ class Provisioning:
     async def _register_once(self, request: RegisterRequest) -> RegistrationResult:
         now = self._clock.now()
         plan = await self._store.read(lambda tx: self._plan(tx, request, now))
+        await _in_step()
         if not plan.device.enabled:
             raise Unauthorized("device disabled", message="The device is disabled")
         leaf = await self._sign(plan, request, now)
         registration = self._registration(plan, leaf, now)
-        assign = self._hub_directory.assign(self._assignment(plan), now)
-        await self._store.write(lambda tx: self._commit(tx, plan, leaf, assign, registration, now))
+        attested = plan.attested
+        await self._commits.make_known(
+            Provision(
+                configuration=attested.candidate.configuration,
+                enrollment=attested.enrollment,
+                before=plan.before,
+                device=plan.device,
+                former=plan.former,
+                leaf=leaf,
+                assignment=self._assignment(plan),
+                registration=registration,
+            ),
+            now,
+        )
         self._bus.hint(OUTBOX)
         return RegistrationResult(registration, plan.hub.host_name, leaf.chain if leaf else None)
 
     def _plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> _Plan:
-        attested = self._attest(tx, request.id_scope, request.registration_id, request.token, now)
-        settings, name = attested.enrollment.settings, enrollments.name_of(attested.enrollment)
-        policy = None if settings.policy_id is None else policies.get(tx, settings.policy_id)
-        namespace_id = attested.service.namespace_id
+        found = candidates.find(tx, self._configurations, request.id_scope, request.registration_id)
+        attested = self._attest(found, request.registration_id, request.token, now)
+        enrollment, configuration = attested.enrollment, found.configuration
+        settings, name = enrollment.settings, enrollments.name_of(enrollment)
         device_id = settings.device_id or attested.registration_id
-        before = devices.find(tx, namespace_id, device_id)
+        namespace_id = configuration.service.namespace_id
+        before = found.device
+        if settings.device_id and canonical(device_id) != canonical(request.registration_id):
+            before = devices.find(tx, namespace_id, device_id)
         if before is not None:
-            self._check_reach(tx, attested.enrollment, before)
+            self._check_reach(tx, enrollment, before)
         hub = self._allocate(attested)
         if before is None:
             device = devices.draft(
@@ -259,7 +242,12 @@ class Provisioning:
                 generation=uuid4() if moves else before.generation,
             )
         return _Plan(
-            attested, policy, hub, before, device, self._former(tx, attested, device, name)
+            attested,
+            configuration.policies[settings.policy_id] if settings.policy_id else None,
+            hub,
+            before,
+            device,
+            self._former(tx, found.registration, device, name),
         )
 
     @staticmethod
@@ -278,9 +266,10 @@ class Provisioning:
             raise Unauthorized("device provisions under another enrollment")
 
     @staticmethod
-    def _former(tx: Transaction, attested: _Attested, device: Device, name: str) -> Device | None:
+    def _former(
+        tx: Transaction, registration: Registration | None, device: Device, name: str
+    ) -> Device | None:
         """The device that this registration was before its enrollment named another device id."""
-        registration = attested.registration
         if registration is None or registration.device_id is None:
             return None
         former = devices.find(tx, device.namespace_id, registration.device_id)
@@ -293,16 +282,17 @@ class Provisioning:
         """The hub that the device goes to: the enrollment's own, the one it is on where it shall
         stay there, else one of the linked by a hash of the registration id.
         """
-        hubs = {hub.id: hub for hub in attested.hubs}
-        settings, registration = attested.enrollment.settings, attested.registration
-        if registration and registration.hub_id in hubs and not settings.update_hub_assignment:
-            return hubs[registration.hub_id]
-        if settings.hub_id is not None:
-            hubs = {id_: hub for id_, hub in hubs.items() if id_ == settings.hub_id}
+        linked = attested.candidate.configuration.hubs
+        settings, registration = attested.enrollment.settings, attested.candidate.registration
+        if registration and registration.hub_id and not settings.update_hub_assignment:
+            stays = linked.get(registration.hub_id)
+            if stays is not None:
+                return stays
+        hubs = [hub for hub in linked.values() if settings.hub_id in (None, hub.id)]
         if not hubs:
             raise Unavailable("no hub is linked for this enrollment", reason="no linked hub")
-        digest = sha256(attested.registration_id.lower().encode()).digest()
-        return list(hubs.values())[int.from_bytes(digest[:8], "big") % len(hubs)]
+        digest = sha256(canonical(attested.registration_id).encode()).digest()
+        return hubs[int.from_bytes(digest[:8], "big") % len(hubs)]
 
     async def _sign(
         self, plan: _Plan, request: RegisterRequest, now: datetime
@@ -319,12 +309,14 @@ class Provisioning:
             csr = self._issuance.read_request(policy, request.csr, plan.attested.registration_id)
         except CsrRefused as error:
             raise InvalidArgument(f"csr: {error.message}", reason=error.reason) from error
-        return self._issuance.sign(await self._issuance.issuer(policy), plan.device, csr, now)
+        issuer = await self._issuance.issuer(policy)
+        await _in_step()
+        return self._issuance.sign(issuer, plan.device, csr, now)
 
     @staticmethod
     def _registration(plan: _Plan, leaf: SignedLeaf | None, now: datetime) -> Registration:
         attested, hub = plan.attested, plan.hub
-        before = attested.registration
+        before = attested.candidate.registration
         if before is None or before.hub_id is None:
             substatus = Substatus.INITIAL_ASSIGNMENT
         elif before.hub_id == hub.id:
@@ -334,7 +326,7 @@ class Provisioning:
         else:
             substatus = Substatus.DEVICE_DATA_RESET
         return Registration(
-            service_id=attested.service.id,
+            service_id=attested.candidate.configuration.service.id,
             registration_id=attested.registration_id,
             enrollment_kind=attested.enrollment.kind,
             enrollment_id=attested.enrollment.id,
@@ -369,36 +361,10 @@ class Provisioning:
             initial_twin=settings.initial_twin,
         )
 
-    def _commit(
-        self,
-        tx: Transaction,
-        plan: _Plan,
-        leaf: SignedLeaf | None,
-        assign: Callable[[Transaction], None],
-        registration: Registration,
-        now: datetime,
-    ) -> None:
-        """The unit of work: everything, or nothing.
 
-        Raises:
-            DeviceChanged: the device is not as it was read.
-            _Changed: the enrollment is not as it was read.
-        """
-        if not enrollments.is_current(tx, plan.attested.enrollment):
-            raise _Changed
-        if plan.before is None:
-            if not devices.register(tx, plan.device):
-                raise DeviceChanged
-        elif not devices.is_current(tx, plan.before):
-            raise DeviceChanged
-        elif plan.device != plan.before:
-            devices.place(tx, plan.before, plan.device, now)
-        if plan.former is not None:
-            if not devices.is_current(tx, plan.former):
-                raise DeviceChanged
-            nowhere = replace(plan.former, enrollment=None, hub_id=None, generation=uuid4())
-            devices.place(tx, plan.former, nowhere, now)
-        if leaf is not None:
-            self._issuance.record(tx, plan.device, leaf, Origin.PROVISIONING, now)
-        assign(tx)
-        registrations.save(tx, registration)
+async def _in_step() -> None:
+    """Lets every registration of this turn of the loop come this far before any goes on. Many that
+    do one thing after the other find its code and tables in the processor's caches, and the loop
+    is not held up for the length of a whole registration.
+    """
+    await asyncio.sleep(0)

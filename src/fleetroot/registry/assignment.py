@@ -6,7 +6,7 @@ gives provisioning a `HubDirectory`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias
@@ -79,5 +79,13 @@ class HubDirectory(Protocol):
     def assign(self, assignment: Assignment, now: datetime) -> Callable[[Transaction], None]:
         """Prepares an identity (seals its keys), and returns the part of a unit of work that
         creates it, or changes the one that is there to the new pin.
+        """
+        ...
+
+    def assign_first(
+        self, assignments: Collection[Assignment], now: datetime
+    ) -> Callable[[Transaction], bool]:
+        """Like `assign`, of devices that were nowhere before. What it returns says False if an
+        identity was there already; the unit of work must then be undone.
         """
         ...

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.sql.expression import Executable
 
 from fleetroot.errors import NotFound
 from fleetroot.ids import canonical
 from fleetroot.registry import inventory, outbox
 from fleetroot.registry.model import Device
 from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.prepared import insert_if_absent
 from fleetroot.storage.schema import devices
 
 
-def _row(
+def row(
     namespace_id: str,
     device_key: str,
     device_id: str,
@@ -35,6 +34,7 @@ def _row(
     created_at: datetime,
     updated_at: datetime,
 ) -> Device:
+    """A device from the columns of its table, in their order."""
     return Device(
         namespace_id,
         device_key,
@@ -52,16 +52,10 @@ def _row(
     )
 
 
-def _insert_if_absent(dialect: str) -> Executable:
-    insert = postgresql_insert if dialect == "postgresql" else sqlite_insert
-    made = insert(devices).values({c.name: bindparam(c.name) for c in devices.columns})
-    return made.on_conflict_do_nothing()
-
-
 _is_device: Final = (devices.c.namespace_id == bindparam("namespace")) & (
     devices.c.device_key == bindparam("key")
 )
-_GET: Final = Query(select(devices).where(_is_device), _row)
+_GET: Final = Query(select(devices).where(_is_device), row)
 _LIST: Final = Query(
     select(devices)
     .where(
@@ -70,10 +64,10 @@ _LIST: Final = Query(
     )
     .order_by(devices.c.device_key)
     .limit(bindparam("limit")),
-    _row,
+    row,
 )
 _COUNT: Final = Query(select(func.count()).select_from(devices), int)
-_INSERT_IF_ABSENT: Final = Command(_insert_if_absent)
+_INSERT_IF_ABSENT: Final = Command(insert_if_absent(devices))
 _PLACE: Final = Command(
     update(devices)
     .where(_is_device)
@@ -164,25 +158,27 @@ def draft(
     )
 
 
-def register(tx: Transaction, device: Device) -> bool:
-    """Inserts `device`; False if a device of that id is already there, which is left as it is."""
-    changed = tx.run(
-        _INSERT_IF_ABSENT,
-        namespace_id=device.namespace_id,
-        device_key=device.device_key,
-        device_id=device.device_id,
-        uuid=str(device.uuid),
-        generation=str(device.generation),
-        enabled=device.enabled,
-        policy_id=device.policy_id,
-        enrollment=device.enrollment,
-        hub_id=device.hub_id,
-        etag=device.etag,
-        version=device.version,
-        created_at=device.created_at,
-        updated_at=device.updated_at,
-    )
-    return changed == 1
+def register(tx: Transaction, new: Collection[Device]) -> bool:
+    """Inserts the devices; False if one of that id was already there, which is left as it is."""
+    return tx.run_many(_INSERT_IF_ABSENT, map(_parameters, new)) == len(new)
+
+
+def _parameters(device: Device) -> dict[str, Any]:
+    return {
+        "namespace_id": device.namespace_id,
+        "device_key": device.device_key,
+        "device_id": device.device_id,
+        "uuid": str(device.uuid),
+        "generation": str(device.generation),
+        "enabled": device.enabled,
+        "policy_id": device.policy_id,
+        "enrollment": device.enrollment,
+        "hub_id": device.hub_id,
+        "etag": device.etag,
+        "version": device.version,
+        "created_at": device.created_at,
+        "updated_at": device.updated_at,
+    }
 
 
 def is_current(tx: Transaction, device: Device) -> bool:

@@ -6,9 +6,11 @@ A certificate that is not in here was not issued by us, whoever signed it.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, insert, select, true, update
@@ -167,36 +169,42 @@ _NEWEST: Final = 2**62  # above every id
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{1,64}")
 
 
-def record(
-    tx: Transaction,
-    device: Device,
-    issued: IssuedCertificate,
-    *,
-    authority_id: str,
-    policy_id: str,
-    origin: Origin,
-    now: datetime,
-) -> bool:
-    """Inserts a certificate, if the device's generation is still the one in `device` and the device
-    is enabled; otherwise inserts nothing and returns False.
+@dataclass(frozen=True, slots=True)
+class NewCertificate:
+    """A certificate that is to be recorded, for `device` as it was when it was signed."""
+
+    device: Device
+    issued: IssuedCertificate
+    authority_id: str
+    policy_id: str
+    origin: Origin
+    issued_at: datetime
+
+
+def record(tx: Transaction, new: Collection[NewCertificate]) -> bool:
+    """Inserts every certificate whose device still has the generation that it was signed for and is
+    enabled; False if there was another.
     """
-    changed = tx.run(
-        _RECORD,
-        sha256=issued.sha256,
-        namespace_id=device.namespace_id,
-        authority_id=authority_id,
-        policy_id=policy_id,
-        device_key=device.device_key,
-        device_id=device.device_id,
-        generation=str(device.generation),
-        serial=format(issued.serial, "x"),
-        certificate=issued.der,
-        origin=origin.value,
-        not_before=issued.not_before,
-        not_after=issued.not_after,
-        issued_at=now,
-    )
-    return changed == 1
+    return tx.run_many(_RECORD, map(_parameters, new)) == len(new)
+
+
+def _parameters(new: NewCertificate) -> dict[str, Any]:
+    device, issued = new.device, new.issued
+    return {
+        "sha256": issued.sha256,
+        "namespace_id": device.namespace_id,
+        "authority_id": new.authority_id,
+        "policy_id": new.policy_id,
+        "device_key": device.device_key,
+        "device_id": device.device_id,
+        "generation": str(device.generation),
+        "serial": format(issued.serial, "x"),
+        "certificate": issued.der,
+        "origin": new.origin.value,
+        "not_before": issued.not_before,
+        "not_after": issued.not_after,
+        "issued_at": new.issued_at,
+    }
 
 
 def find(tx: Transaction, sha256: bytes) -> Certificate | None:

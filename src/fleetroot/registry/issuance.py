@@ -8,6 +8,7 @@ retries, and is never given something weaker.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -64,8 +65,9 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class SignedLeaf:
-    """A certificate that was signed and is not recorded yet: nobody may see it."""
+    """A certificate that was signed for a device and is not recorded yet: nobody may see it."""
 
+    device: Device
     certificate: IssuedCertificate
     issuer: Issuer
 
@@ -187,27 +189,29 @@ class Issuance:
             )
         except IssuerExpired as error:
             raise Unavailable("the policy's CA cannot sign now", reason=str(error)) from error
-        return SignedLeaf(certificate, issuer)
+        return SignedLeaf(device, certificate, issuer)
 
     @staticmethod
     def record(
-        tx: Transaction, device: Device, leaf: SignedLeaf, origin: Origin, now: datetime
+        tx: Transaction, leaves: Iterable[SignedLeaf], origin: Origin, now: datetime
     ) -> None:
-        """Puts the certificate into the inventory.
+        """Puts the certificates into the inventory.
 
         Raises:
-            DeviceChanged: `device` is not what it was; nothing was inserted.
+            DeviceChanged: a device is not what it was when its certificate was signed.
         """
-        recorded = inventory.record(
-            tx,
-            device,
-            leaf.certificate,
-            authority_id=leaf.issuer.authority.id,
-            policy_id=leaf.issuer.policy.id,
-            origin=origin,
-            now=now,
-        )
-        if not recorded:
+        new = [
+            inventory.NewCertificate(
+                leaf.device,
+                leaf.certificate,
+                leaf.issuer.authority.id,
+                leaf.issuer.policy.id,
+                origin,
+                now,
+            )
+            for leaf in leaves
+        ]
+        if not inventory.record(tx, new):
             raise DeviceChanged
 
 

@@ -121,6 +121,17 @@ def insert_into(table: Table, *, leave_out: Sequence[str] = ()) -> Insert:
     )
 
 
+def insert_if_absent(table: Table) -> Callable[[str], Executable]:
+    """`INSERT … ON CONFLICT DO NOTHING` with a parameter for every column, named as the column."""
+
+    def statement(dialect: str) -> Executable:
+        insert = postgresql_insert if dialect == "postgresql" else sqlite_insert
+        made = insert(table).values({c.name: bindparam(c.name) for c in table.columns})
+        return made.on_conflict_do_nothing()
+
+    return statement
+
+
 def upsert_into(table: Table, *, keep: Sequence[str] = ()) -> Callable[[str], Executable]:
     """`INSERT … ON CONFLICT (primary key) DO UPDATE` of every column that is neither part of the
     key nor in `keep`.

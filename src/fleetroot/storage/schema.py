@@ -43,6 +43,15 @@ installation = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
+# One row. What is kept in memory of the tables that triggers watch (migration 0002) is kept with
+# the version that it had.
+configuration = Table(
+    "configuration",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", LargeBinary, nullable=False),
+)
+
 # --- registry -------------------------------------------------------------------------------
 
 namespaces = Table(

@@ -17,7 +17,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -71,6 +71,13 @@ class SqliteTransaction:
     def run(self, command: Command, /, **parameters: Any) -> int:
         return self._execute(command.on(_DIALECT), parameters).rowcount
 
+    def run_many(self, command: Command, rows: Iterable[Mapping[str, Any]], /) -> int:
+        bound = command.on(_DIALECT)
+        try:
+            return self._connection.executemany(bound.sql, map(bound.bind, rows)).rowcount
+        except sqlite3.IntegrityError as error:
+            raise ConstraintViolated(str(error)) from error
+
     def _execute(self, bound: Bound, parameters: Mapping[str, Any]) -> sqlite3.Cursor:
         try:
             return self._connection.execute(bound.sql, bound.bind(parameters))
@@ -113,6 +120,8 @@ class SqliteStore:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-65536")  # KiB
+        # What a savepoint would undo is otherwise written to a file: 26 writes a registration.
+        connection.execute("PRAGMA temp_store=MEMORY")
         return connection
 
     async def read(self, unit: Callable[[Transaction], T]) -> T:
@@ -188,8 +197,9 @@ class SqliteStore:
         try:
             connection.execute("BEGIN IMMEDIATE")
             transaction = SqliteTransaction(connection)
+            alone = len(batch) == 1
             for unit in batch:
-                outcomes.append(self._run(connection, transaction, unit))
+                outcomes.append(self._run(connection, transaction, unit, alone=alone))
             self._commit(connection)
         except BaseException as error:  # noqa: BLE001 - each caller is told, the thread lives on
             self._roll_back(connection)
@@ -198,19 +208,28 @@ class SqliteStore:
         return outcomes
 
     @staticmethod
-    def _run(connection: sqlite3.Connection, transaction: Transaction, unit: _Unit) -> _Outcome:
-        connection.execute("SAVEPOINT unit")
+    def _run(
+        connection: sqlite3.Connection, transaction: Transaction, unit: _Unit, *, alone: bool
+    ) -> _Outcome:
+        """Runs a unit that can be undone: by itself, or with the transaction that it has alone."""
+        if not alone:
+            connection.execute("SAVEPOINT unit")
         try:
             value = unit.run(transaction)
         except BaseException as error:
             if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE_UNIT):
                 raise  # disk full, I/O error: SQLite may have ended the whole transaction
-            connection.execute("ROLLBACK TO unit")
-            connection.execute("RELEASE unit")
+            if alone:
+                connection.execute("ROLLBACK")
+                connection.execute("BEGIN")
+            else:
+                connection.execute("ROLLBACK TO unit")
+                connection.execute("RELEASE unit")
             if isinstance(error, StopIteration):  # a future refuses to carry it
                 error = RuntimeError("a unit of work raised StopIteration")
             return _Outcome(unit.future, None, error)
-        connection.execute("RELEASE unit")
+        if not alone:
+            connection.execute("RELEASE unit")
         return _Outcome(unit.future, value, None)
 
     def _commit(self, connection: sqlite3.Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from fleetroot.storage.prepared import Command, Query
@@ -24,6 +24,12 @@ class Transaction(Protocol):
 
     def run(self, command: Command, /, **parameters: Any) -> int:
         """Runs the command and returns how many rows it changed."""
+        ...
+
+    def run_many(self, command: Command, rows: Iterable[Mapping[str, Any]], /) -> int:
+        """Runs the command with each row's parameters, and returns how many rows all of it
+        changed.
+        """
         ...
 
 

@@ -1,0 +1,184 @@
+"""Making registrations known: device, certificate, hub identity and registration together, in one
+unit of work, or nothing of them.
+
+Devices that were never seen before are most of an onboarding, and writing them differs in nothing
+but values. Those of one turn of the loop share a unit of work, each statement run over many rows.
+If any of them turns out not to be new, nothing of that unit is kept and each registration gets a
+unit of its own. `docs/decisions/0007-first-registrations.md` has the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+from uuid import uuid4
+
+from fleetroot.provisioning import enrollments, registrations
+from fleetroot.provisioning.configuration import Configuration
+from fleetroot.provisioning.model import Enrollment, EnrollmentKind, Registration
+from fleetroot.registry import devices
+from fleetroot.registry.assignment import Assignment, HubDirectory
+from fleetroot.registry.issuance import DeviceChanged, Issuance, SignedLeaf
+from fleetroot.registry.model import Device, Origin
+from fleetroot.storage import Store, Transaction
+from fleetroot.storage.configuration import version
+
+
+class Changed(Exception):
+    """What a decision rested on is not so any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """What a registration makes known.
+
+    Attributes:
+        configuration, enrollment: what the decision rested on.
+        before: the device as it was; None for one that is new.
+        device: the device as it will be.
+        former: the device that the registration was before; None if it was none, or this one.
+        leaf: the certificate that was signed for it, if it asked for one.
+    """
+
+    configuration: Configuration
+    enrollment: Enrollment
+    before: Device | None
+    device: Device
+    former: Device | None
+    leaf: SignedLeaf | None
+    assignment: Assignment
+    registration: Registration
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing is known of the device yet."""
+        return self.before is None and self.former is None
+
+
+class _Waiting(NamedTuple):
+    provision: Provision
+    now: datetime
+    known: asyncio.Future[None]
+
+
+class Commits:
+    """Commits what was decided, if what the decision rested on is still so."""
+
+    def __init__(self, store: Store, issuance: Issuance, hub_directory: HubDirectory) -> None:
+        self._store = store
+        self._issuance = issuance
+        self._hub_directory = hub_directory
+        self._waiting: list[_Waiting] = []
+        self._committing: set[asyncio.Task[None]] = set()
+
+    async def make_known(self, provision: Provision, now: datetime) -> None:
+        """Returns once all of it is durable.
+
+        Raises:
+            DeviceChanged: the device is not as it was read.
+            Changed: the enrollment or the configuration is not.
+            Unavailable: the database cannot answer now.
+        """
+        if not provision.is_first:
+            await self._store.write(self._unit_of_one(provision, now))
+            return
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(provision, now, loop.create_future())
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._commit_waiting)
+        await waiting.known
+
+    def _commit_waiting(self) -> None:
+        batch, self._waiting = self._waiting, []
+        task = asyncio.get_running_loop().create_task(self._commit_first(batch))
+        self._committing.add(task)
+        task.add_done_callback(self._committing.discard)
+
+    async def _commit_first(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._store.write(self._unit_of_first(batch))
+        except (Changed, DeviceChanged):
+            await asyncio.gather(*(self._commit_alone(waiting) for waiting in batch))
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            for waiting in batch:
+                _tell(waiting.known, error)
+        else:
+            for waiting in batch:
+                _tell(waiting.known, None)
+
+    async def _commit_alone(self, waiting: _Waiting) -> None:
+        try:
+            await self._store.write(self._unit_of_one(waiting.provision, waiting.now))
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            _tell(waiting.known, error)
+        else:
+            _tell(waiting.known, None)
+
+    def _unit_of_first(self, batch: Sequence[_Waiting]) -> Callable[[Transaction], None]:
+        now = max(waiting.now for waiting in batch)
+        provisions = [waiting.provision for waiting in batch]
+        assign = self._hub_directory.assign_first([each.assignment for each in provisions], now)
+        leaves = [each.leaf for each in provisions if each.leaf is not None]
+
+        def unit(tx: Transaction) -> None:
+            _check_current(tx, provisions)
+            if not devices.register(tx, [each.device for each in provisions]):
+                raise DeviceChanged
+            self._issuance.record(tx, leaves, Origin.PROVISIONING, now)
+            if not assign(tx):
+                raise DeviceChanged
+            registrations.save(tx, [each.registration for each in provisions])
+
+        return unit
+
+    def _unit_of_one(self, provision: Provision, now: datetime) -> Callable[[Transaction], None]:
+        assign = self._hub_directory.assign(provision.assignment, now)
+
+        def unit(tx: Transaction) -> None:
+            _check_current(tx, [provision])
+            before, device, former = provision.before, provision.device, provision.former
+            if before is None:
+                if not devices.register(tx, [device]):
+                    raise DeviceChanged
+            elif not devices.is_current(tx, before):
+                raise DeviceChanged
+            elif device != before:
+                devices.place(tx, before, device, now)
+            if former is not None:
+                if not devices.is_current(tx, former):
+                    raise DeviceChanged
+                nowhere = replace(former, enrollment=None, hub_id=None, generation=uuid4())
+                devices.place(tx, former, nowhere, now)
+            if provision.leaf is not None:
+                self._issuance.record(tx, [provision.leaf], Origin.PROVISIONING, now)
+            assign(tx)
+            registrations.save(tx, [provision.registration])
+
+        return unit
+
+
+def _check_current(tx: Transaction, provisions: Sequence[Provision]) -> None:
+    """Raises:
+    Changed: a configuration or an individual enrollment was changed since it was read.
+    """
+    is_now = version(tx)
+    for each in provisions:
+        if each.configuration.version != is_now:
+            raise Changed
+        of_one = each.enrollment.kind is EnrollmentKind.INDIVIDUAL
+        if of_one and not enrollments.is_current(tx, each.enrollment):
+            raise Changed
+
+
+def _tell(known: asyncio.Future[None], error: Exception | None) -> None:
+    """Whoever waited may be gone by now; what it asked for is done all the same."""
+    if known.done():
+        return
+    if error is None:
+        known.set_result(None)
+    else:
+        known.set_exception(error)

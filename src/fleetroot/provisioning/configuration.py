@@ -1,0 +1,59 @@
+"""What every registration of a service asks for, kept in memory: the service, its hubs, its
+enrollment groups and the policies of its namespace.
+
+It is kept with the version it had (`storage.configuration`). A snapshot of another version reads
+it anew, and the unit of work that acts on it checks the version again, so it is never older than
+the database that a device is answered from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from fleetroot.provisioning import enrollments, services
+from fleetroot.provisioning.model import Enrollment, LinkedHub, Service
+from fleetroot.registry import policies
+from fleetroot.registry.model import Policy
+from fleetroot.storage import Transaction
+from fleetroot.storage.configuration import version
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A provisioning service as it was at `version`."""
+
+    version: bytes
+    service: Service
+    hubs: Mapping[str, LinkedHub]  # by id, in a stable order
+    groups: tuple[Enrollment, ...]
+    policies: Mapping[str, Policy]  # by id
+
+
+class Configurations:
+    """The configuration of every service that devices named."""
+
+    def __init__(self) -> None:
+        self._by_id_scope: dict[str, Configuration] = {}
+
+    def kept(self, id_scope: str) -> Configuration | None:
+        """What is kept of the service; the caller compares its version."""
+        return self._by_id_scope.get(id_scope)
+
+    def read(self, tx: Transaction, id_scope: str) -> Configuration | None:
+        """The service that devices name by `id_scope`, as this snapshot has it."""
+        found = services.with_hubs(tx, id_scope)
+        if found is None:
+            self._by_id_scope.pop(id_scope, None)
+            return None
+        service, hubs = found
+        configuration = Configuration(
+            version(tx),
+            service,
+            MappingProxyType({hub.id: hub for hub in hubs}),
+            tuple(enrollments.all_groups(tx, service.id)),
+            MappingProxyType({p.id: p for p in policies.of_namespace(tx, service.namespace_id)}),
+        )
+        self._by_id_scope[id_scope] = configuration
+        return configuration
