@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self, TypeVar
 
 from cryptography import x509
+from sqlalchemy import Connection
 
 from fleet import Certified, device_csr
 from fleetroot import sas
@@ -124,6 +125,7 @@ class Workbench:
     bus: LocalBus
     registry: Registry
     issuance: Issuance
+    directory: Directory
     outbox: OutboxReader
     hubs: Hubs
     administration: Administration
@@ -162,6 +164,7 @@ class Workbench:
                 bus,
                 registry,
                 issuance,
+                directory,
                 outbox,
                 hubs,
                 administration,
@@ -181,13 +184,15 @@ class Workbench:
 
     async def register(self, registration_id: str, csr: str | None = None) -> RegistrationResult:
         """Registers a device of the group `default`."""
-        return await self.provisioning.register(
-            RegisterRequest(
-                self.made.service.id_scope,
-                registration_id,
-                self.token(registration_id),
-                CsrText(csr) if csr else None,
-            )
+        return await self.provisioning.register(self.registration(registration_id, csr))
+
+    def registration(self, registration_id: str, csr: str | None = None) -> RegisterRequest:
+        """What a device of the group `default` asks."""
+        return RegisterRequest(
+            self.made.service.id_scope,
+            registration_id,
+            self.token(registration_id),
+            CsrText(csr) if csr else None,
         )
 
     async def provision(self, registration_id: str) -> Certified:
@@ -222,6 +227,16 @@ class Workbench:
     async def settled(self) -> None:
         """Waits until what was submitted before is committed."""
         await self.store.store.write(lambda _: None)
+
+    @contextmanager
+    def sql(self) -> Iterator[Connection]:
+        """A transaction of somebody who goes around the program."""
+        engine = migrate.sqlite_engine(self.folder / DATABASE)
+        try:
+            with engine.begin() as connection:
+                yield connection
+        finally:
+            engine.dispose()
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Every row of every table."""
