@@ -8,9 +8,10 @@ from typing import Final
 from uuid import UUID
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtensionOID, NameOID
+
+from fleetroot.pki.unreadable import UNREADABLE
 
 URN_UUID: Final = "urn:uuid:"
 SERIAL_BITS: Final = 159
@@ -48,7 +49,7 @@ def common_name_of(certificate: x509.Certificate) -> str | None:
     """The subject's common name, exactly as spelt; None unless there is exactly one."""
     try:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError:
+    except UNREADABLE:
         return None
     if len(names) != 1 or not isinstance(names[0].value, str):
         return None
@@ -64,7 +65,7 @@ def generation_of(certificate: x509.Certificate) -> UUID | None:
         extension = certificate.extensions.get_extension_for_oid(
             ExtensionOID.SUBJECT_ALTERNATIVE_NAME
         )
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return None
     names = extension.value
     if not isinstance(names, x509.SubjectAlternativeName):

@@ -35,12 +35,17 @@ from fleetroot.pki.certificate import to_der
 from fleetroot.pki.rules import (
     ChainRefusal,
     ca_problem,
+    form_problem,
+    has_free_mailbox,
     has_name_constraints,
     identifiers_agree,
+    is_named_by,
+    is_readable,
     is_signed_by,
     issuer_problem,
     leaf_problem,
 )
+from fleetroot.pki.unreadable import UNREADABLE
 
 MAX_CERTIFICATES: Final = 5
 MAX_CHAIN_BYTES: Final = 32 * 1024
@@ -59,6 +64,7 @@ _MESSAGES: Final[dict[ChainRefusal, str]] = {
     ChainRefusal.NOT_A_CA: "a certificate in the place of an issuer is not a CA's",
     ChainRefusal.PATH_LENGTH: "more CAs in a row than a CA's path length permits",
     ChainRefusal.KEY_CERT_SIGN_MISSING: "a CA's key usage does not allow signing certificates",
+    ChainRefusal.DIGITAL_SIGNATURE_MISSING: "key usage does not allow signing",
     ChainRefusal.CLIENT_AUTH_MISSING: "extended key usage clientAuth is missing",
     ChainRefusal.NAME_CONSTRAINT: "a CA's name constraints do not allow the name",
     ChainRefusal.UNKNOWN_CRITICAL_EXTENSION: "a critical extension is not understood",
@@ -107,17 +113,19 @@ class Anchors:
     its own validity among them.
 
     Raises:
-        ValueError: the subject of one cannot be read.
+        ValueError: the names, dates or extensions of one cannot be read.
     """
 
     __slots__ = ("_by_subject", "_certificates")
 
     def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
         self._certificates = tuple(dict.fromkeys(certificates))
-        self._by_subject: dict[x509.Name, list[_Anchor]] = {}
+        self._by_subject: dict[bytes, list[_Anchor]] = {}
         for certificate in self._certificates:
+            if not is_readable(certificate):
+                raise ValueError("a trusted certificate cannot be read")
             anchor = _Anchor(certificate, Store([certificate]))
-            self._by_subject.setdefault(certificate.subject, []).append(anchor)
+            self._by_subject.setdefault(certificate.subject.public_bytes(), []).append(anchor)
 
     def __len__(self) -> int:
         return len(self._certificates)
@@ -134,7 +142,7 @@ class Anchors:
             dict.fromkeys(
                 anchor
                 for child in certificates
-                for anchor in self._by_subject.get(child.issuer, ())
+                for anchor in self._by_subject.get(child.issuer.public_bytes(), ())
                 if identifiers_agree(child, anchor.certificate)
             )
         )
@@ -142,6 +150,8 @@ class Anchors:
 
 def load_chain(certificates: Sequence[bytes]) -> list[x509.Certificate]:
     """Reads a chain as a peer sent it, in DER, bounded before it is parsed.
+
+    Names, dates and extensions of what it returns can be read without an exception.
 
     Raises:
         ChainRefused: EMPTY, TOO_MANY_CERTIFICATES, TOO_LARGE or MALFORMED.
@@ -154,9 +164,12 @@ def load_chain(certificates: Sequence[bytes]) -> list[x509.Certificate]:
     if sum(map(len, certificates)) > MAX_CHAIN_BYTES:
         raise ChainRefused(ChainRefusal.TOO_LARGE)
     try:
-        return [x509.load_der_x509_certificate(der) for der in certificates]
-    except (ValueError, x509.InvalidVersion) as error:
+        chain = [x509.load_der_x509_certificate(der) for der in certificates]
+    except UNREADABLE as error:
         raise ChainRefused(ChainRefusal.MALFORMED) from error
+    if not all(map(is_readable, chain)):
+        raise ChainRefused(ChainRefusal.MALFORMED)
+    return chain
 
 
 def verify_chain(
@@ -174,6 +187,8 @@ def verify_chain(
     """
     intermediates = _bounded_intermediates(chain, anchors)
     leaf, at = chain[0], at.astimezone(UTC)
+    if not all(map(is_readable, (leaf, *intermediates))):
+        raise ChainRefused(ChainRefusal.MALFORMED)
     if (problem := leaf_problem(leaf, at)) is not None:
         raise ChainRefused(problem)
     try:
@@ -185,7 +200,7 @@ def verify_chain(
         reason = (
             _diagnosis(leaf, intermediates, anchors, at) if plausible else ChainRefusal.UNTRUSTED
         )
-    except ValueError:  # the library parses names when they are asked for, and these are not names
+    except UNREADABLE:  # nothing known: whatever is here, is readable
         reason = ChainRefusal.MALFORMED
     raise ChainRefused(reason)
 
@@ -231,7 +246,7 @@ def _leading_to(
             each
             for each in intermediates
             if each not in reached
-            and each.subject == child.issuer
+            and is_named_by(child, each)
             and issuer_problem(each, 0, at) is None
             and is_signed_by(child, each)
         ]
@@ -281,6 +296,9 @@ def _path(
         return None
     if not all(identifiers_agree(child, issuer) for child, issuer in pairwise(path)):
         return None
+    # The library drops what is less than a second from the time.
+    if any(at > each.not_valid_after_utc for each in path) or has_free_mailbox(path):
+        return None
     return path
 
 
@@ -292,25 +310,29 @@ def _diagnosis(
 ) -> ChainRefusal:
     """Why no path was found: walks from the leaf up, and names the first obstacle."""
     walked = [leaf]
-    while walked[-1] not in anchors:
+    while len(walked) == 1 or walked[-1] not in anchors:
         child = walked[-1]
         named = [
             each
             for each in (*anchors, *intermediates)
-            if each.subject == child.issuer
-            and each not in walked
-            and identifiers_agree(child, each)
+            if is_named_by(child, each) and each not in walked and identifiers_agree(child, each)
         ]
         if not named:
             return ChainRefusal.UNTRUSTED
         signers = [each for each in named if is_signed_by(child, each)]
         if not signers:
             return ChainRefusal.BAD_SIGNATURE
-        problems = [issuer_problem(each, len(walked) - 1, at) for each in signers]
+        problems = [
+            issuer_problem(each, len(walked) - 1, at, is_anchor=each in anchors) for each in signers
+        ]
         if None not in problems:
             return problems[0] or ChainRefusal.INVALID
         walked.append(signers[problems.index(None)])
-    # Every single rule is kept, so it is what the library decides over the path as a whole.
+    # Every rule of ours is kept, so it is what the library decides: about how each is written,
+    # or over the path as a whole.
+    for each in walked:
+        if (problem := form_problem(each, is_anchor=each in anchors)) is not None:
+            return problem
     if any(has_name_constraints(each) for each in walked):
         return ChainRefusal.NAME_CONSTRAINT
     return ChainRefusal.INVALID
