@@ -423,6 +423,11 @@ class TestPathRefused:
 
 
 class TestAnchors:
+    def test_one_that_cannot_be_read_is_none(self) -> None:
+        der = ROOT.public_bytes(Encoding.DER).replace(b"root", b"roo\xff")
+        with pytest.raises(ValueError, match="cannot be read"):
+            Anchors([x509.load_der_x509_certificate(der)])
+
     def test_an_anchor_given_twice_is_one(self) -> None:
         assert len(Anchors([ROOT, ROOT])) == 1
 
