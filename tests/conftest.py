@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+import database
 from fleet import Fleet
 from fleetroot.clock import ManualClock
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=["sqlite", "postgresql"],
+        default="sqlite",
+        help="what the servers and rooms of the tests keep their data in",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    database.choose(config.getoption("--database"))
+
+
+def pytest_unconfigure() -> None:
+    database.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not database.is_postgresql():
+        return
+    for item in items:
+        for mark in item.iter_markers("sqlite"):
+            item.add_marker(pytest.mark.skip(reason=f"about SQLite: {mark.kwargs['reason']}"))
+
+
+@pytest.fixture(autouse=True)
+def _databases_of_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test made on PostgreSQL goes with its folder."""
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None:
+        database.drop_below(folder)
 
 
 @pytest.fixture

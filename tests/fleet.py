@@ -10,14 +10,12 @@ import asyncio
 import base64
 import json
 import re
-import sqlite3
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,8 +26,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+import database
 from fleetroot import sas
-from fleetroot.app import DATABASE_FILE, Server
+from fleetroot.app import Server
 from fleetroot.clock import Clock
 from fleetroot.gateway.mqtt import (
     Connack,
@@ -49,7 +48,6 @@ from fleetroot.gateway.mqtt import (
     encode,
 )
 from fleetroot.settings import Settings
-from fleetroot.storage import migrate
 
 SECONDS = 10.0  # that a test waits for what must come
 PROVISIONING_VERSION = "2026-11-01"
@@ -89,21 +87,6 @@ class Certified:
             file.write(pem)
             file.flush()
             context.load_cert_chain(file.name)
-
-
-@cache
-def _migrated() -> bytes:
-    """An empty database with the schema in it: migrating one takes longer than all else of a start,
-    and `tests/storage` does it for its own sake.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / DATABASE_FILE
-        migrate.upgrade(migrate.sqlite_engine(path))
-        connection = sqlite3.connect(path)
-        try:
-            return connection.serialize()
-        finally:
-            connection.close()
 
 
 class Refused(Exception):
@@ -279,9 +262,9 @@ class Fleet:
     ) -> AsyncIterator[Self]:
         if not data.exists():
             data.mkdir(mode=0o700, parents=True)
-            (data / DATABASE_FILE).write_bytes(_migrated())
+        own = {"database_url": database.url_of(data), "drain_seconds": 0.5}
         server = Server(
-            Settings(data=data, **(_ANY_PORTS | {"drain_seconds": 0.5} | settings)),
+            Settings(data=data, **(_ANY_PORTS | own | settings)),
             clock,
         )
         try:
@@ -515,12 +498,7 @@ class Fleet:
 
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         """Every row of a table, as it is committed now."""
-        path = self.server.settings.data / DATABASE_FILE
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
-            return connection.execute(f"SELECT * FROM {table}").fetchall()
-        finally:
-            connection.close()
+        return database.rows(self.server.settings.data, f"SELECT * FROM {table}")
 
     def traces(self) -> dict[str, list[tuple[Any, ...]]]:
         """What provisioning leaves behind: nothing, when it refuses."""
@@ -528,7 +506,7 @@ class Fleet:
         return {table: self.rows(table) for table in tables}
 
     async def execute(self, sql: str) -> None:
-        """Runs a statement on the server's database, through its one writer."""
+        """Runs a statement on the server's database, through its store."""
         await self.server.store.write(lambda tx: tx._connection.execute(sql))  # type: ignore[attr-defined]
 
 

@@ -78,6 +78,7 @@ ONLY_IN = {
     "prometheus_client": {"metrics", "api"},
     "sqlalchemy": {"storage", "registry", "provisioning", "hub"},
     "alembic": {"storage"},
+    "psycopg": {"storage"},
 }
 # These parts stand on the standard library and what is named here alone.
 STANDS_ON: dict[str, set[str]] = {

@@ -1,6 +1,6 @@
 """The rooms of a server without its wires, for tests that decide what happens in which order.
 
-The rooms are real, on a real database file, and bootstrapped as a first start does it. Between them
+The rooms are real, on a real database, and bootstrapped as a first start does it. Between them
 and the database stands a `Junction`, where a test puts what is to happen just before or after the
 next read or write of whoever comes along: an interleaving is forced here, and never hoped for.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Self, TypeVar
 from cryptography import x509
 from sqlalchemy import Connection
 
+import database
 from fleet import Certified, device_csr
 from fleetroot import sas
 from fleetroot.bootstrap import Bootstrapped, bootstrap
@@ -42,13 +42,12 @@ from fleetroot.registry.outbox import OutboxReader
 from fleetroot.registry.registry import Registry
 from fleetroot.sas import SasToken
 from fleetroot.settings import Settings
-from fleetroot.storage import SqliteStore, Transaction, migrate
+from fleetroot.storage import PostgresStore, SqliteStore, Transaction
 
 T = TypeVar("T")
 Step = Callable[[], Awaitable[object]]
 
 PKI_URL = "http://pki.example"
-DATABASE = "fleetroot.db"
 
 
 class Junction:
@@ -56,7 +55,7 @@ class Junction:
     step itself reads and writes finds the steps behind it.
     """
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore | PostgresStore) -> None:
         self.store = store
         self.before_read: list[Step] = []
         self.after_read: list[Step] = []
@@ -136,13 +135,10 @@ class Workbench:
     @asynccontextmanager
     async def opened(cls, folder: Path) -> AsyncIterator[Self]:
         folder.mkdir(exist_ok=True)
-        engine = migrate.sqlite_engine(folder / DATABASE)
-        migrate.upgrade(engine)
-        engine.dispose()
         clock = ManualClock(datetime.now(UTC).replace(microsecond=0))
         source = MasterKeySource(MasterKeyKind.ENVIRONMENT)
         sealer, bus = Sealer(MasterKey(bytes(range(32)), source)), LocalBus()
-        custody, store = KeyStore(sealer), Junction(SqliteStore(folder / DATABASE))
+        custody, store = KeyStore(sealer), Junction(database.store_of(folder))
         try:
             registry = Registry(store, custody, bus, clock)
             issuance = Issuance(store, custody)
@@ -231,7 +227,7 @@ class Workbench:
     @contextmanager
     def sql(self) -> Iterator[Connection]:
         """A transaction of somebody who goes around the program."""
-        engine = migrate.sqlite_engine(self.folder / DATABASE)
+        engine = database.engine_of(self.folder)
         try:
             with engine.begin() as connection:
                 yield connection
@@ -240,15 +236,11 @@ class Workbench:
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Every row of every table."""
-        return contents(self.folder / DATABASE)
+        return database.contents(self.folder)
 
     def crash(self, to: Path) -> Path:
         """The database as it would be found if the machine lost its power now."""
-        to.mkdir()
-        for file in self.folder.glob(f"{DATABASE}*"):
-            if not file.name.endswith("-shm"):  # memory that processes share, not on the disk
-                shutil.copy(file, to)
-        return to / DATABASE
+        return database.crash(self.folder, to)
 
     @asynccontextmanager
     async def reading_the_outbox(self) -> AsyncIterator[None]:
@@ -261,21 +253,9 @@ class Workbench:
             await asyncio.gather(task, return_exceptions=True)
 
 
-def contents(database: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table of a database file."""
-    engine = migrate.sqlite_engine(database)
-    try:
-        with engine.connect() as connection:
-            names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type='table'")
-            return {
-                name: sorted(
-                    map(tuple, connection.exec_driver_sql(f"SELECT * FROM {name}")), key=str
-                )
-                for (name,) in names.fetchall()
-                if not name.startswith("sqlite_")
-            }
-    finally:
-        engine.dispose()
+def contents(crashed: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table, after `Workbench.crash`."""
+    return database.found_after(crashed)
 
 
 def generation(certified: Certified) -> str:

@@ -49,9 +49,9 @@ from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.outbox import OutboxReader
 from fleetroot.registry.registry import Registry
 from fleetroot.settings import Settings
-from fleetroot.storage import SqliteStore, Store, installation, migrate
+from fleetroot.storage import databases, installation
+from fleetroot.storage.databases import Database
 
-DATABASE_FILE: Final = "fleetroot.db"
 _LOCK_FILE: Final = ".lock"
 _SEAL_CHECK: Final = "seal-check"
 _SHORT_DUTIES: Final = 60.0  # seconds between their rounds
@@ -82,12 +82,13 @@ class Server:
         """Starts everything; when this returns the server is ready.
 
         Raises:
-            FleetrootError: the data folder cannot be used.
+            FleetrootError: the data folder or the database cannot be used.
             MasterKeyUnusable, WrongMasterKey: nor can the master key.
             OSError: a port cannot be bound.
         """
         started_at = self.clock.now()
         data = self._open_data_folder()
+        self._database = await asyncio.to_thread(self._open_database, data)
         self._build(data)
         await self._check_master_key()
         await self._outbox.start()
@@ -119,15 +120,20 @@ class Server:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Unavailable(f"another server is running on {data}") from None
-        migrate.upgrade(migrate.sqlite_engine(data / DATABASE_FILE))
         return data
+
+    def _open_database(self, data: Path) -> Database:
+        url = self.settings.database_url
+        if url is None:
+            return databases.open_sqlite(data)
+        return databases.open_postgresql(url.get_secret_value())
 
     def _build(self, data: Path) -> None:
         settings, clock = self.settings, self.clock
         self._master_key = _master_key(settings, data)
         self._sealer = Sealer(self._master_key)
         self._custody = KeyStore(self._sealer)
-        self.store: Store = SqliteStore(data / DATABASE_FILE)
+        self.store = self._database.store
         bus = LocalBus()
         self.registry = Registry(self.store, self._custody, bus, clock)
         issuance = Issuance(self.store, self._custody)
@@ -190,7 +196,7 @@ class Server:
             version=__version__,
             started_at=started_at,
             master_key_where=self._master_key.where,
-            database=f"SQLite, {data / DATABASE_FILE}",
+            database=self._database.shown,
             pki_url=pki_url,
         )
         self.metrics.add_gauges(self._gauges)
@@ -316,8 +322,8 @@ class Server:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        if hasattr(self, "store"):
-            await asyncio.to_thread(self.store.close)
+        if hasattr(self, "_database"):
+            await asyncio.to_thread(self._database.store.close)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -22,6 +22,7 @@ from pydantic_settings import (
 # RFC 1123 §2.1 and RFC 1035 §2.3.4.
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_DATABASE_SCHEMES = ("postgresql://", "postgres://")
 _PLAIN_URL = re.compile(r"http://[A-Za-z0-9.\-\[\]:]+(?:/[A-Za-z0-9._~/\-]*)?", re.ASCII)
 
 
@@ -29,11 +30,17 @@ class Settings(BaseSettings):
     """How a server is set up. Times are in seconds unless a name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FLEETROOT_", extra="forbid", frozen=True, env_ignore_empty=True
+        env_prefix="FLEETROOT_",
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # it may be a secret in the wrong place
     )
 
     config: Path | None = None
     data: Path = Path("data")
+    # postgresql://user:password@host:port/database; without one, SQLite in the data folder.
+    database_url: SecretStr | None = None
 
     bind: str = "127.0.0.1"
     hostname: str = "localhost"
@@ -79,6 +86,13 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError("not a host name or address") from None
         return name
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_of_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(_DATABASE_SCHEMES):
+            raise ValueError("must be postgresql://user:password@host:port/database")
+        return value
 
     @field_validator("pki_url")
     @classmethod

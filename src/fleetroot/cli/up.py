@@ -15,6 +15,10 @@ import click
     type=click.Path(path_type=Path),
     help="Folder of everything that is kept.  [default: data]",
 )
+@click.option(
+    "--database-url",
+    help="postgresql://… ; with a password rather as FLEETROOT_DATABASE_URL.  [default: SQLite]",
+)
 @click.option("--bind", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--hostname", help="Name by which clients dial this server.  [default: localhost]")
 @click.option("--mqtt-port", type=int, help="MQTT over TLS; 0: any.  [default: 8883]")
@@ -30,7 +34,7 @@ import click
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
 def up(**given: Any) -> None:
-    """Start everything in one process, on SQLite in the data folder.
+    """Start everything in one process, on SQLite in the data folder or on PostgreSQL.
 
     The first start makes a namespace, a root and an issuing CA, a policy, a hub, a provisioning
     service and an enrollment group, all called "default". Every option can come from the

@@ -198,11 +198,14 @@ class OpenKeys:
     def of(self, enrollment: Enrollment) -> SymmetricKeys | None:
         """The enrollment's keys; None if it attests in another way."""
         name = (enrollment.service_id, enrollment.kind, enrollment.id, enrollment.etag)
-        if name not in self._open:
-            if len(self._open) >= _MAX_OPEN:
-                self._open.clear()
-            self._open[name] = open_keys(self._sealer, enrollment)
-        return self._open[name]
+        try:
+            return self._open[name]
+        except KeyError:
+            keys = open_keys(self._sealer, enrollment)
+        if len(self._open) >= _MAX_OPEN:  # by another thread, perhaps, while this one looked
+            self._open.clear()
+        self._open[name] = keys
+        return keys
 
 
 def _key_name(service_id: str, kind: EnrollmentKind, enrollment_id: str, which: str) -> RecordName:

@@ -11,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, func, select
 from sqlalchemy.exc import DatabaseError
 
 from fleetroot.errors import Unavailable
+from fleetroot.storage.postgresql_connection import Address
+
+_LOCK: Final = 0x666C_6565_7472_6F6D  # of PostgreSQL, for one migration at a time
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -38,6 +42,15 @@ def _leave_transactions_alone(connection: Any, _record: object) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def postgresql_engine(address: Address) -> Engine:
+    """Like `sqlite_engine`, of a PostgreSQL server."""
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(address.conninfo),
+        poolclass=NullPool,
+    )
 
 
 def configuration() -> Config:
@@ -68,14 +81,17 @@ def current(engine: Engine) -> str | None:
 
 
 def _run(engine: Engine, step: Callable[[Config], None]) -> None:
+    """One transaction, one at a time: SQLite's has the database's write lock from its start."""
     config = configuration()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    with _usable(engine):
-        if (at := current(engine)) is not None and at not in known:
+    with _usable(engine), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        at = MigrationContext.configure(connection).get_current_revision()
+        if at is not None and at not in known:
             raise Unavailable(f"the database is at schema {at}, which this program does not know")
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            step(config)
+        config.attributes["connection"] = connection
+        step(config)
 
 
 @contextmanager
@@ -86,6 +102,5 @@ def _usable(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        raise Unavailable(
-            f"the database {engine.url.database} cannot be used: {error.orig}"
-        ) from error
+        name = engine.url.database or "of PostgreSQL"
+        raise Unavailable(f"the database {name} cannot be used: {error.orig}") from error

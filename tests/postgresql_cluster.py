@@ -19,6 +19,13 @@ import pytest
 
 PACKAGE = "postgresql-15"
 _USER = "postgres"
+# Nothing here is to survive the machine; what survives the server's process is the same.
+_OPTIONS = "-c fsync=off -c max_connections=200 -c autovacuum=off -c shared_buffers=32MB"
+
+
+def url(folder: Path, name: str) -> str:
+    """The URL of a database of the cluster whose socket is in `folder`."""
+    return f"postgresql://{_USER}@/{name}?host={folder}"
 
 
 def _binaries() -> Path | None:
@@ -39,8 +46,8 @@ def _owner() -> pwd.struct_passwd | None:
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """Runs one; gives an SQLAlchemy URL of a superuser on it."""
+def cluster() -> Iterator[Path]:
+    """Runs one; gives the folder of its socket. Its superuser is `postgres`."""
     binaries, owner = _binaries(), _owner()
     if binaries is None or owner is None:
         pytest.skip(f"no PostgreSQL on this machine: apt-get install {PACKAGE}")
@@ -62,10 +69,10 @@ def cluster() -> Iterator[str]:
         if os.geteuid() == 0:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
         data, log = f"{folder}/data", f"{folder}/log"
-        run("initdb", "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "-N")
-        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+        run("initdb", "-D", data, "-U", _USER, "-A", "trust", "-N", "--locale=C.UTF-8")
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' {_OPTIONS}"
         run("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
         try:
-            yield f"postgresql+psycopg://{_USER}@/postgres?host={folder}"
+            yield Path(folder)
         finally:
             run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
