@@ -9,9 +9,11 @@ needs one and stops at its end.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import tempfile
+import threading
 from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,7 @@ import psycopg
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
 
-from fleetroot.storage import PostgresStore, SqliteStore, migrate
+from fleetroot.storage import PostgresStore, SqliteStore, migrate, postgresql
 from fleetroot.storage.databases import FILE
 from fleetroot.storage.postgresql_connection import Address
 from fleetroot.storage.schema import metadata
@@ -63,6 +65,18 @@ def store_of(folder: Path) -> SqliteStore | PostgresStore:
     """A store on the folder's database."""
     found = url_of(folder)
     return SqliteStore(folder / FILE) if found is None else PostgresStore(Address.parse(found))
+
+
+async def settled(store: SqliteStore | PostgresStore) -> None:
+    """Waits until every write that was submitted before is over. On PostgreSQL, until all of the
+    store's writers are free at once.
+    """
+    if isinstance(store, SqliteStore):
+        await store.write(lambda _: None)
+        return
+    free = threading.Barrier(postgresql._WRITERS)
+    meetings = (store.write(lambda _: free.wait(10)) for _ in range(postgresql._WRITERS))
+    await asyncio.gather(*meetings)
 
 
 def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:

@@ -222,7 +222,7 @@ class Workbench:
 
     async def settled(self) -> None:
         """Waits until what was submitted before is committed."""
-        await self.store.store.write(lambda _: None)
+        await database.settled(self.store.store)
 
     @contextmanager
     def sql(self) -> Iterator[Connection]:

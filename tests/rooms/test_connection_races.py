@@ -17,6 +17,7 @@ from fleetroot.errors import Unauthorized, Unavailable
 from fleetroot.gateway.mqtt import ConnackCode
 from fleetroot.hub.model import Ending, Message
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
+from fleetroot.registry.outbox import OutboxReader
 from workbench import Step, Wire, Workbench
 
 DEVICE = "dev-1"
@@ -366,8 +367,7 @@ async def test_nobody_is_let_in_while_the_node_cannot_tell_who_was_revoked(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certified = await fleet.provision("dev-1")
-    outbox = fleet.server._outbox
-    monkeypatch.setattr(outbox, "_has_lease", False)
+    monkeypatch.setattr(OutboxReader, "has_lease", False)
     with pytest.raises(Refused) as refused:
         await fleet.connect("dev-1", certified)
     assert refused.value.code is ConnackCode.SERVER_UNAVAILABLE
@@ -377,7 +377,7 @@ async def test_notice_of_an_unknown_kind_is_looked_into_all_the_same(fleet: Flee
     certified = await fleet.provision("dev-1")
     mqtt = await fleet.connect("dev-1", certified)
     namespace = await fleet.server.registry.namespace("default")
-    await fleet.execute("UPDATE devices SET enabled = 0")
+    await fleet.execute("UPDATE devices SET enabled = false")
     await fleet.execute(
         "INSERT INTO outbox (at, kind, namespace_id, subject) "
         f"VALUES (0, 'device.of-a-newer-program', '{namespace.id}', 'dev-1')"

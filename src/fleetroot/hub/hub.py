@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -164,21 +165,37 @@ class Hubs:
             raise
         session = LiveSession(principal, connection, persistent=not clean_session, since=now)
         self.live.enter(session)
+        beginning = asyncio.ensure_future(
+            self._store.write(lambda tx: self._begin(tx, session, proof))
+        )
         try:
-            present = await self._store.write(lambda tx: self._begin(tx, session, proof))
+            session.epoch, session.subscriptions = await asyncio.shield(beginning)
         except Exception:
             self.live.leave(session)
             raise
-        except BaseException:  # cancelled: whether the session began, nobody will say
-            self.disconnect(session)
+        except BaseException:  # cancelled, and the session may begin all the same
+            session.abandon()
+            self.live.leave(session)
+            beginning.add_done_callback(partial(self._end_unwanted, session))
             raise
         if session.ended is not None:
             self.disconnect(session)
             raise Unauthorized(f"ended while connecting: {session.ended.value}")
-        return session, present
+        return session, bool(session.subscriptions)
 
-    def _begin(self, tx: Transaction, session: LiveSession, proof: Proof | None) -> bool:
-        """Reads again what let the device in, and takes the session."""
+    def _end_unwanted(
+        self, session: LiveSession, beginning: asyncio.Future[tuple[int, dict[Channel, int]]]
+    ) -> None:
+        if not beginning.cancelled() and beginning.exception() is None:
+            session.epoch, _ = beginning.result()
+            self.disconnect(session)
+
+    def _begin(
+        self, tx: Transaction, session: LiveSession, proof: Proof | None
+    ) -> tuple[int, dict[Channel, int]]:
+        """Reads again what let the device in, and takes the session: its epoch, and what the
+        device listens to.
+        """
         if session.ended is not None:
             raise Unauthorized(f"ended while connecting: {session.ended.value}")
         principal = session.principal
@@ -191,12 +208,10 @@ class Hubs:
         epoch = identities.begin_session(tx, *of, session.since)
         if epoch is None:
             raise Unauthorized("removed while connecting")
-        session.epoch = epoch
         if session.persistent:
-            session.subscriptions = subscriptions.load(tx, *of)
-        else:
-            subscriptions.clear(tx, *of)
-        return bool(session.subscriptions)
+            return epoch, subscriptions.load(tx, *of)
+        subscriptions.clear(tx, *of)
+        return epoch, {}
 
     def disconnect(self, session: LiveSession) -> None:
         """Takes a session whose connection is over out of the live table."""

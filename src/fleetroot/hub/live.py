@@ -93,6 +93,11 @@ class LiveSession:
             self._ended = why
             self.connection.end(why)
 
+    def abandon(self) -> None:
+        """Its connection is gone: what is still under way for it comes to nothing."""
+        if self._ended is None:
+            self._ended = Ending.GONE
+
 
 class LiveTable:
     """The sessions of this node, one for each device of each hub."""

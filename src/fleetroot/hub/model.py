@@ -103,6 +103,7 @@ class Ending(StrEnum):
     CREDENTIAL_EXPIRED = "credential expired"
     LEASE_LOST = "the node cannot reach the database"
     SHUTDOWN = "shutdown"
+    GONE = "the device went away"
 
 
 class Channel(StrEnum):

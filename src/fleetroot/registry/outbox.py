@@ -5,6 +5,11 @@ bus after the commit. A node reads the outbox at every hint and at least once a 
 hint costs a second and never a hole. A node that cannot read it for its lease time can no longer
 know who was revoked, and says so to its listeners, which drop their sessions. A listener that fails
 is told again: a notice is over when everybody took it.
+
+PostgreSQL gives a row its number before the row's transaction commits, so a lower number may appear
+after a higher one. Numbers that a reader went past are therefore looked for again until every
+transaction that was under way at that time is over; one that is not there then never will be.
+SQLite's writer runs one transaction after the other, and leaves out no number.
 """
 
 from __future__ import annotations
@@ -14,10 +19,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import BigInteger, Text, bindparam, delete, func, literal, select
+from sqlalchemy.sql.expression import Executable
 
 from fleetroot.bus import OUTBOX, Bus
 from fleetroot.clock import Clock
@@ -59,8 +65,39 @@ _AFTER: Final = Query(
     .limit(_BATCH),
     Notice,
 )
-_LAST: Final = Query(select(func.coalesce(func.max(outbox.c.seq), 0)), int)
+_BETWEEN: Final = Query(
+    select(outbox.c.seq, outbox.c.at, outbox.c.kind, outbox.c.namespace_id, outbox.c.subject)
+    .where(outbox.c.seq.between(bindparam("low"), bindparam("high")))
+    .order_by(outbox.c.seq),
+    Notice,
+)
+_NEWEST: Final = Query(select(outbox.c.seq).order_by(outbox.c.seq.desc()).limit(_BATCH), int)
 _PRUNE: Final = Command(delete(outbox).where(outbox.c.at < bindparam("before")))
+
+
+def _transactions(dialect: str) -> Executable:
+    """The number of this reading transaction, which is above those of all that were under way when
+    it began, and the lowest of one that still is.
+    """
+    if dialect != "postgresql":
+        return select(literal(0), literal(0))  # nobody writes beside the one writer
+    number = func.pg_current_xact_id().cast(Text).cast(BigInteger)
+    lowest = func.pg_snapshot_xmin(func.pg_current_snapshot()).cast(Text).cast(BigInteger)
+    return select(number, lowest)
+
+
+_TRANSACTIONS: Final = Query(_transactions, lambda number, lowest: (number, lowest))
+
+
+class _Reading(NamedTuple):
+    """What one reading found: rows that come late, rows that are new, and, where numbers are
+    missing, the transactions of its time.
+    """
+
+    late: list[Notice]
+    new: list[Notice]
+    number: int
+    lowest: int
 
 
 def append(tx: Transaction, kind: Kind, *, namespace_id: str, subject: str, now: datetime) -> None:
@@ -89,6 +126,8 @@ class OutboxReader:
         self._lease_lost: list[Callable[[], None]] = []
         self._hinted = asyncio.Event()
         self._seq = 0
+        # Numbers below that were not there, and the transaction before whose end they may come.
+        self._missing: dict[int, int] = {}
         self._has_lease = True
 
     def listen(
@@ -105,7 +144,15 @@ class OutboxReader:
 
     async def start(self) -> None:
         """Marks where this node begins: live connections made after this read the truth itself."""
-        self._seq = await self._store.read(lambda tx: tx.first(_LAST) or 0)
+
+        def unit(tx: Transaction) -> None:
+            there = tx.all(_NEWEST)
+            number, _ = tx.first(_TRANSACTIONS) or (0, 0)
+            self._seq = there[0] if there else 0
+            absent = set(range(there[-1] if there else 0, self._seq)) - set(there)
+            self._missing = dict.fromkeys(absent, number)
+
+        await self._store.read(unit)
 
     async def run(self) -> None:
         """Reads until cancelled."""
@@ -150,11 +197,44 @@ class OutboxReader:
         Raises:
             Unavailable: the database cannot answer now.
         """
-        while notices := await self._store.read(lambda tx: tx.all(_AFTER, seq=self._seq)):
-            for notice in notices:
-                for tell in self._listeners:
-                    await tell(notice)
-                self._seq = notice.seq
+        while True:
+            # So that a database that does not answer at all costs the lease as one that refuses.
+            async with asyncio.timeout(self._lease / 2):
+                found = await self._store.read(self._look)
+            for notice in found.late:
+                await self._tell(notice)
+                del self._missing[notice.seq]
+            for seq in [s for s, until in self._missing.items() if until <= found.lowest]:
+                del self._missing[seq]
+            for notice in found.new:
+                await self._tell(notice)
+                self._go_on(notice.seq, found)
+            if not found.new:
+                return
+
+    def _look(self, tx: Transaction) -> _Reading:
+        new = tx.all(_AFTER, seq=self._seq)
+        missing = self._missing
+        late: list[Notice] = []
+        if missing:
+            between = tx.all(_BETWEEN, low=min(missing), high=max(missing))
+            late = [notice for notice in between if notice.seq in missing]
+        if not missing and (not new or new[-1].seq == self._seq + len(new)):
+            return _Reading([], new, 0, 0)
+        number, lowest = tx.first(_TRANSACTIONS) or (0, 0)
+        return _Reading(late, new, number, lowest)
+
+    def _go_on(self, seq: int, found: _Reading) -> None:
+        """Moves past a row that was told; numbers that it leaves behind may still come."""
+        for absent in range(max(self._seq + 1, seq - _BATCH), seq):
+            if absent not in self._missing:
+                self._missing[absent] = found.number
+        self._seq = seq
+
+    async def _tell(self, notice: Notice) -> None:
+        async with asyncio.timeout(self._lease / 2):
+            for tell in self._listeners:
+                await tell(notice)
 
     async def prune(self) -> None:
         """Removes rows that every node has long read."""
