@@ -27,7 +27,7 @@ from fleetroot.storage import PostgresStore, SqliteStore, migrate, postgresql
 from fleetroot.storage.databases import FILE
 from fleetroot.storage.postgresql_connection import Address
 from fleetroot.storage.schema import metadata
-from postgresql_cluster import cluster, url
+from postgresql_cluster import Cluster, cluster
 
 _TEMPLATE = "migrated"
 _chosen = "sqlite"
@@ -151,12 +151,12 @@ def close() -> None:
 
 
 @cache
-def _cluster() -> Path:
-    folder = _stack.enter_context(cluster())
-    with psycopg.connect(url(folder, "postgres"), autocommit=True) as connection:
+def _cluster() -> Cluster:
+    made = _stack.enter_context(cluster())
+    with psycopg.connect(made.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {_TEMPLATE}".encode())
-    migrate.upgrade(migrate.postgresql_engine(Address.parse(url(folder, _TEMPLATE))))
-    return folder
+    migrate.upgrade(migrate.postgresql_engine(Address.parse(made.url(_TEMPLATE))))
+    return made
 
 
 @cache
@@ -168,7 +168,7 @@ def create(template: str | None = _TEMPLATE) -> str:
     """Makes a database; its URL."""
     name = f"test_{next(_numbers())}"
     _administer(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
-    return url(_cluster(), name)
+    return _cluster().url(name)
 
 
 def drop(of: str) -> None:
@@ -202,7 +202,7 @@ def name_of(of: str) -> str:
 
 
 def _administer(sql: str) -> None:
-    with psycopg.connect(url(_cluster(), "postgres"), autocommit=True) as connection:
+    with psycopg.connect(_cluster().url("postgres"), autocommit=True) as connection:
         connection.execute(sql.encode())
 
 

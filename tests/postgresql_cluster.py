@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,6 @@ PACKAGE = "postgresql-15"
 _USER = "postgres"
 # Nothing here is to survive the machine; what survives the server's process is the same.
 _OPTIONS = "-c fsync=off -c max_connections=200 -c autovacuum=off -c shared_buffers=32MB"
-
-
-def url(folder: Path, name: str) -> str:
-    """The URL of a database of the cluster whose socket is in `folder`."""
-    return f"postgresql://{_USER}@/{name}?host={folder}"
 
 
 def _binaries() -> Path | None:
@@ -45,18 +41,35 @@ def _owner() -> pwd.struct_passwd | None:
         return None
 
 
-@contextmanager
-def cluster() -> Iterator[Path]:
-    """Runs one; gives the folder of its socket. Its superuser is `postgres`."""
-    binaries, owner = _binaries(), _owner()
-    if binaries is None or owner is None:
-        pytest.skip(f"no PostgreSQL on this machine: apt-get install {PACKAGE}")
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster, and the folder of its data and its socket. Its superuser is `postgres`."""
 
-    def run(name: str, *arguments: str) -> None:
+    folder: Path
+    binaries: Path
+    owner: pwd.struct_passwd
+
+    def url(self, name: str) -> str:
+        """The URL of a database."""
+        return f"postgresql://{_USER}@/{name}?host={self.folder}"
+
+    def start(self) -> None:
+        """Starts the server; returns when it answers."""
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' {_OPTIONS}"
+        log = f"{self.folder}/log"
+        self.run("pg_ctl", "-D", f"{self.folder}/data", "-l", log, "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """Stops it as a loss of power would."""
+        self.run("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "-w", "stop")
+
+    def run(self, name: str, *arguments: str) -> None:
+        """Runs one of its programs as its owner."""
+        owner = self.owner
         become = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
         done = subprocess.run(
-            [binaries / name, *arguments],
-            cwd=folder,
+            [self.binaries / name, *arguments],
+            cwd=self.folder,
             capture_output=True,
             text=True,
             check=False,
@@ -65,14 +78,21 @@ def cluster() -> Iterator[Path]:
         )
         assert done.returncode == 0, (name, done.stdout, done.stderr)
 
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Runs one."""
+    binaries, owner = _binaries(), _owner()
+    if binaries is None or owner is None:
+        pytest.skip(f"no PostgreSQL on this machine: apt-get install {PACKAGE}")
     with tempfile.TemporaryDirectory(prefix="fleetroot-pg-") as folder:
         if os.geteuid() == 0:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-        data, log = f"{folder}/data", f"{folder}/log"
-        run("initdb", "-D", data, "-U", _USER, "-A", "trust", "-N", "--locale=C.UTF-8")
-        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' {_OPTIONS}"
-        run("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
+        made = Cluster(Path(folder), binaries, owner)
+        data = f"{folder}/data"
+        made.run("initdb", "-D", data, "-U", _USER, "-A", "trust", "-N", "--locale=C.UTF-8")
+        made.start()
         try:
-            yield Path(folder)
+            yield made
         finally:
-            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            made.stop()

@@ -17,6 +17,7 @@ from fleetroot.errors import Unavailable
 from fleetroot.storage import migrate
 from fleetroot.storage.schema import metadata
 
+pytestmark = pytest.mark.sqlite(reason="a file, and DDL that the driver would not roll back")
 HEAD = ScriptDirectory.from_config(migrate.configuration()).get_current_head()
 
 

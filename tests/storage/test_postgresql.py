@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from postgresql_cluster import cluster
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Engine, inspect
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
+import database
 import fleetroot
 from fleetroot.storage import Command, Query, migrate
+from fleetroot.storage.postgresql_connection import Address
 from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import metadata
 
+pytestmark = pytest.mark.postgresql(reason="what the server makes of schema and statements")
 DIALECT = psycopg.dialect(paramstyle="format")  # positional, as `Bound` needs it
 
 
@@ -39,20 +41,12 @@ def every_statement() -> dict[str, Query[Any] | Command]:
 STATEMENTS = every_statement()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with cluster() as url:
-        yield url
-
-
 @pytest.fixture
-def engine(server: str) -> Iterator[Engine]:
-    """A migrated database; it is empty again for the next test."""
-    made = create_engine(server)
-    migrate.upgrade(made)
-    yield made
-    migrate.downgrade(made, "base")
-    made.dispose()
+def engine(tmp_path: Path) -> Engine:
+    """A migrated database."""
+    url = database.url_of(tmp_path)
+    assert url is not None
+    return migrate.postgresql_engine(Address.parse(url))
 
 
 def test_the_program_has_statements_to_look_at() -> None:

@@ -23,6 +23,7 @@ from fleetroot.errors import Unavailable
 from fleetroot.storage import Query, SqliteStore, Transaction, installation, migrate, sqlite
 from fleetroot.storage.schema import installation as table
 
+pytestmark = pytest.mark.sqlite(reason="the one writer and its shared commits")
 SECONDS = 10
 NAMES = Query(select(table.c.name).order_by(table.c.name), str)
 

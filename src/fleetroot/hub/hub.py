@@ -14,6 +14,7 @@ from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, NotFound, Unauthorized, Unavailable
 from fleetroot.hub import events, hubs, identities, requests, subscriptions, twins
 from fleetroot.hub.authentication import Authentication, CertificateExpired
+from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.live import LiveSession, LiveTable
 from fleetroot.hub.model import (
     Channel,
@@ -64,6 +65,7 @@ class Hubs:
         self._authentication = Authentication(sealer)
         self._outbox = outbox
         self._appended = asyncio.Event()
+        self._event_log = EventLog(store)
         self.live = LiveTable(store)
         self.renewal = Renewal(store, issuance, self.live, clock)
         outbox.listen(self.live.heard, self.live.lease_lost)
@@ -268,7 +270,7 @@ class Hubs:
         if len(message.body) > MAX_MESSAGE_BYTES:
             raise InvalidArgument(f"a message is at most {MAX_MESSAGE_BYTES} bytes")
         now = self._clock.now()
-        await self._store.write(lambda tx: events.append(tx, session.principal, message, now))
+        await self._event_log.append(session.principal, message, now)
         self._appended.set()
         self._appended = asyncio.Event()
         self._unswept += events.size_of(message)

@@ -149,7 +149,7 @@ class OutboxReader:
             there = tx.all(_NEWEST)
             number, _ = tx.first(_TRANSACTIONS) or (0, 0)
             self._seq = there[0] if there else 0
-            absent = set(range(there[-1] if there else 0, self._seq)) - set(there)
+            absent = set(range(max(1, self._seq - _BATCH), self._seq)) - set(there)
             self._missing = dict.fromkeys(absent, number)
 
         await self._store.read(unit)
@@ -227,8 +227,7 @@ class OutboxReader:
     def _go_on(self, seq: int, found: _Reading) -> None:
         """Moves past a row that was told; numbers that it leaves behind may still come."""
         for absent in range(max(self._seq + 1, seq - _BATCH), seq):
-            if absent not in self._missing:
-                self._missing[absent] = found.number
+            self._missing[absent] = found.number
         self._seq = seq
 
     async def _tell(self, notice: Notice) -> None:

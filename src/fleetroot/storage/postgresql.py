@@ -39,7 +39,7 @@ T = TypeVar("T")
 _DIALECT: Final = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]
 _READERS: Final = 4
 _WRITERS: Final = 8
-_ATTEMPTS: Final = 12  # of a unit that meets others
+_ATTEMPTS: Final = 40  # of a unit that meets others: about two seconds
 _QUEUE_SECONDS: Final = 10.0  # that a unit waits for a thread
 _FIRST_BACKOFF: Final = 0.1  # seconds between attempts to connect, doubled up to the last
 _LAST_BACKOFF: Final = 5.0
@@ -259,8 +259,10 @@ class _Worker:
             if not job.writes:
                 _command(connection, b"COMMIT")
                 return value
-        except BaseException:
+        except BaseException as error:
             _roll_back(connection)
+            if isinstance(error, errors.ReadOnlySqlTransaction):
+                connection.close()  # a session keeps what it began with; the next may write
             raise
         self._warned = False
         try:
