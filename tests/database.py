@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Engine
 
 from fleetroot.storage import PostgresStore, SqliteStore, migrate, postgresql
 from fleetroot.storage.databases import FILE
@@ -65,6 +66,14 @@ def store_of(folder: Path) -> SqliteStore | PostgresStore:
     """A store on the folder's database."""
     found = url_of(folder)
     return SqliteStore(folder / FILE) if found is None else PostgresStore(Address.parse(found))
+
+
+def engine_of(folder: Path) -> Engine:
+    """For migrations of the folder's database, and to look into it."""
+    found = url_of(folder)
+    if found is None:
+        return migrate.sqlite_engine(folder / FILE)
+    return migrate.postgresql_engine(Address.parse(found))
 
 
 async def settled(store: SqliteStore | PostgresStore) -> None:

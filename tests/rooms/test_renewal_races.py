@@ -114,3 +114,24 @@ async def test_answer_that_was_not_acknowledged_comes_again_over_the_next_connec
     await renew(bench, await bench.connect(DEVICE, certified, Silent()))
     await bench.hubs.renewal.deliver_pending(await bench.connect(DEVICE, certified, wire))
     assert [type(answer) for answer in wire.answers] == [Accepted, Issued]
+
+
+async def test_answer_that_a_device_comes_for_while_it_is_on_its_way_is_given_once(
+    bench: Workbench,
+) -> None:
+    """Whoever sends it first: the connection that asked, or the one that came back for it."""
+    certified = await bench.provision(DEVICE)
+    wire = Wire()
+    session = await bench.connect(DEVICE, certified, wire)
+
+    async def comes_back() -> None:
+        await bench.hubs.renewal.deliver_pending(session)
+
+    async def after_the_answer() -> None:
+        bench.store.after_write.append(comes_back)  # committed, and nobody was told
+
+    bench.store.after_write.append(after_the_answer)
+    await bench.hubs.renewal.request(
+        session, "one", CredentialWish(DEVICE, device_csr(DEVICE)[1], None)
+    )
+    assert [type(answer) for answer in wire.answers if isinstance(answer, Issued)] == [Issued]

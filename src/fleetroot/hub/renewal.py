@@ -258,6 +258,8 @@ class Renewal:
         one than it asked over; the request ends when it reached the device.
         """
         session = self._live.current(session)
+        if session.sent_request == request.correlation_id:
+            return  # a device that asked what is pending was quicker than its answer
 
         def delivered() -> None:
             self._store.submit(lambda tx: requests.remove(tx, request))
