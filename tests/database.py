@@ -88,6 +88,13 @@ async def settled(store: SqliteStore | PostgresStore) -> None:
     await asyncio.gather(*meetings)
 
 
+def full() -> Exception:
+    """What the driver raises when the disk is full."""
+    if is_postgresql():
+        return psycopg.errors.DiskFull("could not extend file")
+    return sqlite3.OperationalError("database or disk is full")
+
+
 def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     """What a query finds in the folder's database, as it is committed now."""
     if not is_postgresql():

@@ -135,3 +135,18 @@ async def test_answer_that_a_device_comes_for_while_it_is_on_its_way_is_given_on
         session, "one", CredentialWish(DEVICE, device_csr(DEVICE)[1], None)
     )
     assert [type(answer) for answer in wire.answers if isinstance(answer, Issued)] == [Issued]
+
+
+async def test_request_that_is_opened_while_the_pending_one_is_read_is_accepted_once(
+    bench: Workbench,
+) -> None:
+    """A device subscribes, and asks before the hub has looked for what is pending."""
+    wire = Wire()
+    session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
+
+    async def looks() -> None:
+        await bench.hubs.renewal.deliver_pending(session)
+
+    bench.store.after_write.append(looks)  # opened, and the device was not told so
+    await renew(bench, session)
+    assert [type(answer) for answer in wire.answers] == [Accepted, Issued]

@@ -39,12 +39,12 @@ class ControlledStore(PostgresStore):
         self.may_commit.set()
         super().__init__(Address.parse(url))
 
-    def commit(self, connection: Connection) -> None:
+    def _commit(self, connection: Connection) -> None:
         self.in_commit.set()
         assert self.may_commit.wait(SECONDS)
         if self.before is not None:
             self.before(connection)
-        super().commit(connection)
+        super()._commit(connection)
         if self.after is not None:
             self.after(connection)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import timedelta
 
 import httpx
@@ -10,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
+import database
 from fleet import Fleet
 from fleetroot.clock import ManualClock
 from fleetroot.errors import Unavailable
@@ -51,7 +51,7 @@ async def test_health_is_503_while_nothing_can_be_written(
     timed_fleet: Fleet, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+        raise database.full()
 
     assert (await timed_fleet.http.get("/healthz")).status_code == 200
     with monkeypatch.context() as patch:

@@ -61,6 +61,7 @@ class LiveSession:
 
     __slots__ = (
         "_ended",
+        "accepted_request",
         "connection",
         "epoch",
         "persistent",
@@ -79,6 +80,7 @@ class LiveSession:
         self.since = since
         self.epoch = 0
         self.subscriptions: dict[Channel, int] = {}
+        self.accepted_request: str | None = None  # whose first answer was sent
         self.sent_request: str | None = None  # whose final answer was sent and not acknowledged
         self._ended: Ending | None = None
 

@@ -97,7 +97,7 @@ class Renewal:
         issuing = request.state is RequestState.ISSUING
         if issuing and request.correlation_id not in self._working:
             return  # given up, and the database could not be told
-        self._tell(session, request.request_id, _accepted(request))
+        self._tell_accepted(session, request)
         if not issuing:
             outcome = Issued(request.correlation_id, chain) if chain else request.error
             self._tell_final(session, request, outcome or Unauthorized("certificate revoked"))
@@ -135,7 +135,7 @@ class Renewal:
         self._working.add(request.correlation_id)
         try:
             await self._store.write(lambda tx: self._open(tx, request, wish.replace, sent, now))
-            self._tell(session, request_id, _accepted(request))
+            self._tell_accepted(session, request)
             await self._fulfil(session, request, issuer, csr)
         finally:
             self._working.discard(request.correlation_id)
@@ -251,6 +251,15 @@ class Renewal:
 
     # --- answers
 
+    def _tell_accepted(self, session: LiveSession, request: CredentialRequest) -> None:
+        """Says once over a connection that the request is being worked on: while what is pending
+        was read for a device, it may have opened this very request.
+        """
+        if session.accepted_request != request.correlation_id and self._tell(
+            session, request.request_id, Accepted(request.correlation_id, request.expires_at)
+        ):
+            session.accepted_request = request.correlation_id
+
     def _tell_final(
         self, session: LiveSession, request: CredentialRequest, answer: CredentialAnswer
     ) -> None:
@@ -279,10 +288,6 @@ class Renewal:
         if qos is None or session.ended is not None:
             return False
         return session.connection.answer_credential_request(request_id, answer, qos, delivered)
-
-
-def _accepted(request: CredentialRequest) -> Accepted:
-    return Accepted(request.correlation_id, request.expires_at)
 
 
 def _csr_error(refused: CsrRefused) -> CredentialRequestFailed:

@@ -13,11 +13,11 @@ the loop that asked.
 from __future__ import annotations
 
 import asyncio
-import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
@@ -30,6 +30,7 @@ from fleetroot.errors import InvalidArgument, Unavailable
 from fleetroot.storage.one_server import join
 from fleetroot.storage.postgresql_connection import Address, Connection, connect
 from fleetroot.storage.prepared import Bound, Command, Query
+from fleetroot.storage.threads import Threads
 from fleetroot.storage.unit import ConstraintViolated, Transaction
 
 R = TypeVar("R")
@@ -104,31 +105,11 @@ class PostgresStore:
     def __init__(self, address: Address, server: bytes | None = None) -> None:
         self._address = address
         self._server = server
-        self._closed = False
-        self._accepting = threading.Lock()  # `close` may come from another thread
         self._backoff = _Backoff()
-        first = self.connect()
-        self._reads: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._writes: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._threads = [
-            *self._start("reader", _READERS, self._reads),
-            *self._start("writer", _WRITERS, self._writes, first),
-        ]
-
-    def _start(
-        self,
-        kind: str,
-        count: int,
-        jobs: queue.SimpleQueue[_Job | None],
-        first: Connection | None = None,
-    ) -> list[threading.Thread]:
-        threads = []
-        for n in range(count):
-            worker = _Worker(self, jobs, first if n == 0 else None)
-            thread = threading.Thread(target=worker.work, name=f"fleetroot-{kind}-{n}")
-            thread.start()
-            threads.append(thread)
-        return threads
+        self._made: list[Connection] = []
+        self._made.append(self.connect())
+        self._readers = Threads("reader", _READERS, lambda: _Worker(self))
+        self._writers = Threads("writer", _WRITERS, lambda: _Worker(self))
 
     @property
     def is_backing_off(self) -> bool:
@@ -136,9 +117,13 @@ class PostgresStore:
         return self._backoff.is_on
 
     def connect(self) -> Connection:
-        """Raises:
-        Unavailable: there is no connection to be had now.
+        """A connection of this server's; the first was made when the store was.
+
+        Raises:
+            Unavailable: there is none to be had now.
         """
+        with suppress(IndexError):
+            return self._made.pop()
         try:
             connection = connect(self._address)
             if self._server is not None:
@@ -150,76 +135,54 @@ class PostgresStore:
         return connection
 
     async def read(self, unit: Callable[[Transaction], T]) -> T:
-        return await self._accept(unit, self._reads, writes=False)
+        return await self._accept(unit, writes=False)
 
     async def write(self, unit: Callable[[Transaction], T]) -> T:
-        return await self._accept(unit, self._writes, writes=True)
+        return await self._accept(unit, writes=True)
 
     def submit(self, unit: Callable[[Transaction], object]) -> None:
-        self._accept(unit, self._writes, writes=True).add_done_callback(_log_failure)
+        self._accept(unit, writes=True).add_done_callback(_log_failure)
 
-    def _accept(
-        self,
-        unit: Callable[[Transaction], T],
-        jobs: queue.SimpleQueue[_Job | None],
-        *,
-        writes: bool,
-    ) -> asyncio.Future[T]:
+    def _accept(self, unit: Callable[[Transaction], T], *, writes: bool) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        with self._accepting:
-            if self._closed:
-                future.set_exception(Unavailable("the store is closed"))
-            else:
-                jobs.put(_Job(unit, future, time.monotonic(), writes))
+        threads = self._writers if writes else self._readers
+        if not threads.put(_Job(unit, future, time.monotonic(), writes)):
+            future.set_exception(Unavailable("the store is closed"))
         return future
 
-    def commit(self, connection: Connection) -> None:
+    def _commit(self, connection: Connection) -> None:
         """Where a test can make the network fail."""
         _command(connection, b"COMMIT")
 
     def close(self) -> None:
-        with self._accepting:
-            if self._closed:
-                return
-            self._closed = True
-            for _ in range(_READERS):
-                self._reads.put(None)
-            for _ in range(_WRITERS):
-                self._writes.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._readers.close()
+        self._writers.close()
+        for unused in self._made:
+            unused.close()
 
 
 class _Worker:
     """A thread's work, and its connection."""
 
-    def __init__(
-        self,
-        store: PostgresStore,
-        jobs: queue.SimpleQueue[_Job | None],
-        connection: Connection | None,
-    ) -> None:
+    def __init__(self, store: PostgresStore) -> None:
         self._store = store
-        self._jobs = jobs
-        self._connection = connection
+        self._connection: Connection | None = None
         self._warned = False
-        if connection is not None:
-            connection.add_notice_handler(self._notice)
 
-    def work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not job.writes and job.future.cancelled():
-                continue
-            value = error = None
-            try:
-                value = self._run(job)
-            except BaseException as raised:  # noqa: BLE001 - the caller is told, the thread lives on
-                error = _as_told(raised)
-            try:
-                job.future.get_loop().call_soon_threadsafe(_settle, job.future, value, error)
-            except RuntimeError:  # the loop is gone, and with it everyone who waited
-                continue
-            del job, value, error  # what they hold is not to live until the next comes
+    def work(self, job: _Job) -> None:
+        """Runs a unit and tells its caller."""
+        if not job.writes and job.future.cancelled():
+            return
+        value = error = None
+        try:
+            value = self._run(job)
+        except BaseException as raised:  # noqa: BLE001 - the caller is told, the thread lives on
+            error = _as_told(raised)
+        with suppress(RuntimeError):  # the loop is gone, and with it everyone who waited
+            job.future.get_loop().call_soon_threadsafe(_settle, job.future, value, error)
+
+    def close(self) -> None:
+        """Ends the connection."""
         if self._connection is not None:
             self._connection.close()
 
@@ -266,7 +229,7 @@ class _Worker:
             raise
         self._warned = False
         try:
-            self._store.commit(connection)
+            self._store._commit(connection)  # noqa: SLF001
         except _MET_OTHERS:
             raise
         except psycopg.IntegrityError as error:
