@@ -221,18 +221,21 @@ def _derive_key(passphrase: str, parameters: Path) -> bytes:
 
 
 def _create_private_file(path: Path, content: bytes) -> None:
-    """Writes a new file for its owner only, durably; leaves it alone where it exists already."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
+    """Writes a new file for its owner only: it has its name when it is whole and durable, because a
+    part of one, left by a power cut, would be refused ever after. Who calls has the folder to
+    himself.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        temporary.rename(path)
     except OSError:
-        path.unlink()  # half a file would be refused ever after
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
