@@ -114,7 +114,7 @@ class Server:
 
     def _open_data_folder(self) -> Path:
         data = self.settings.data
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        bootstrap.make_private_folder(data)
         self._lock = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
