@@ -14,6 +14,7 @@ handing it to another thread would.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
@@ -102,8 +103,9 @@ class SqliteStore:
         self._handing_over = threading.Lock()  # `close` may come from another thread
         self._batches: queue.SimpleQueue[list[_Unit] | None] = queue.SimpleQueue()
         try:
+            _make_durable(path)
             self._writer_connection = self._connect()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"the database {path} cannot be used: {error}") from error
         self._writer = threading.Thread(target=self._write_batches, name="fleetroot-writer")
         self._writer.start()
@@ -256,6 +258,20 @@ class SqliteStore:
         for reader in self._readers:
             reader.close()
         self._writer_connection.close()
+
+
+def _make_durable(path: Path) -> None:
+    """Syncs what a process that was killed may have written and not synced: SQLite will find it,
+    and whoever is told of it then must be able to count on it.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    for each in (wal, path.parent):
+        if each.exists():
+            descriptor = os.open(each, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _unavailable(error: BaseException) -> Unavailable:
