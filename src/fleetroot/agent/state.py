@@ -71,7 +71,10 @@ class DeviceFolder:
             FolderUnusable: it cannot be made, or others can write to it.
         """
         try:
+            missing = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in missing:
+                _sync_directory(folder.parent)
             ours = (_LINK, _LOCK, _NEW_LINK)
             if all(e.name in ours or e.name.startswith(_PREFIX) for e in path.iterdir()):
                 path.chmod(0o700)
