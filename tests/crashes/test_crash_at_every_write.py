@@ -1,0 +1,83 @@
+"""A fault before and after each commit of everything that changes who a device is.
+
+Each operation is done over the wire by real devices and a real operator, with a fault at its first
+write, at its second, and so on until it gets through. Where the server died, another one is started
+on what it left. Then what always holds is checked, the operation is done again, as devices and
+operators do, and has its whole effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from faults import Fault, Faults
+from invariants import assert_holds, assert_no_request_is_open, contents
+from operations import OPERATIONS, Device, NotDone
+
+from fleet import Closed, Fleet
+
+
+@asynccontextmanager
+async def server(data: Path) -> AsyncIterator[Fleet]:
+    async with Fleet.running(data, drain_seconds=0) as fleet:
+        yield fleet
+
+
+async def fails(device: Device, fleet: Fleet, faults: Faults) -> bool:
+    """Does the operation; whether the fault happened."""
+
+    async def act() -> None:
+        try:
+            await device.act(fleet)
+        except (NotDone, Closed):
+            assert faults.happened.is_set()
+        await faults.settle()
+
+    acting = asyncio.create_task(act())
+    happening = asyncio.create_task(faults.happened.wait())
+    try:
+        await asyncio.wait({acting, happening}, return_when="FIRST_COMPLETED")
+        if not faults.killed:
+            await acting
+    finally:
+        for task in (acting, happening):
+            task.cancel()
+        await asyncio.gather(acting, happening, return_exceptions=True)
+    return faults.happened.is_set()
+
+
+async def goes_on(device: Device, fleet: Fleet) -> None:
+    """Checks what always holds, and that what failed can be done."""
+    received = lambda: (certified.chain[0] for certified in device.received)  # noqa: E731
+    assert_holds(await contents(fleet.server.store), received())
+    await device.act(fleet)
+    await device.check(fleet)
+    assert_holds(await contents(fleet.server.store), received())
+
+
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
+async def test_fault_at_any_write_leaves_nothing_half_done(
+    tmp_path: Path, operation: type[Device], fault: Fault
+) -> None:
+    write = 0
+    while True:
+        data, device = tmp_path / f"{write}", operation()
+        async with server(data) as fleet:
+            await device.prepare(fleet)
+            faults = Faults(fleet)
+            faults.inject(fault, write)
+            if not await fails(device, fleet, faults):
+                break
+            if not fault.kills:
+                await goes_on(device, fleet)
+        if fault.kills:
+            async with server(data) as fleet:
+                assert_no_request_is_open(await contents(fleet.server.store))
+                await goes_on(device, fleet)
+        write += 1
+    assert write > 0
