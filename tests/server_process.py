@@ -1,4 +1,4 @@
-"""`fleetroot up` in a process of its own, for tests that kill it, starve it or watch what it does."""
+"""`fleetroot up` in a process of its own, for tests that kill it or watch what it does."""
 
 from __future__ import annotations
 

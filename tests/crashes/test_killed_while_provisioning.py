@@ -1,7 +1,7 @@
 """A server that is killed again and again while a fleet provisions.
 
-What is killed is `fleetroot up`, by SIGKILL, at moments that are drawn from a seed; devices are over
-TLS and keep every certificate that they were ever sent. Whether the disk has it too is another
+What is killed is `fleetroot up`, by SIGKILL, at moments that are drawn from a seed; devices come
+over TLS and keep every certificate that they were ever sent. Whether the disk has it too is another
 question: see `tests/durability`.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from server_process import serving
 
 from fleet import Certified, Closed, Fleet, device_csr
+from server_process import serving
 
 DEVICES = 1000
 KILLS = 20

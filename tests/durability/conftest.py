@@ -1,4 +1,4 @@
-"""Fixtures: the tracing layer, and one server's whole life under it for the tests that only look."""
+"""Fixtures: the tracing layer, and the whole life of a server under it."""
 
 from __future__ import annotations
 

@@ -91,9 +91,7 @@ class CountedFleet(Fleet):
         return Mqtt(cast("asyncio.StreamReader", tls), cast("asyncio.StreamWriter", tls))
 
     async def _dial(self, port: str, context: ssl.SSLContext) -> CountedTls:
-        reader, writer = await asyncio.open_connection(
-            self.bootstrap["bind"], self.bootstrap[port]
-        )
+        reader, writer = await asyncio.open_connection(self.bootstrap["bind"], self.bootstrap[port])
         tls = CountedTls(reader, writer, context, self.bootstrap["hostname"])
         await tls.handshake()
         return tls

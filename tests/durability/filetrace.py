@@ -102,7 +102,7 @@ class FileTrace:
         self._set(1, error)
 
     def kill_before_sync(self, number: int) -> None:
-        """Kills the process when it asks for the sync of that number from now on, 1 for the next."""
+        """Kills the process when it asks for the sync of that number, 1 for the next."""
         self._set(2, number)
 
     @property

@@ -1,9 +1,9 @@
 """A disk that loses its power: what a trace of file operations may leave of a folder.
 
 Only what POSIX promises is counted on. A file's contents are there after its own sync, a name after
-the sync of the folder that it is in. Of everything else any part may be there: of a write each sector
-by itself, of names what was done to them up to some point (file systems keep those in order). The
-memory that SQLite's processes share (`-shm`) is no file in this sense.
+the sync of the folder that it is in. Of everything else any part may be there: of a write each
+sector by itself, of names what was done to them up to some point (file systems keep those in
+order). The memory that SQLite's processes share (`-shm`) is no file in this sense.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Nothing:
     def sector_is_kept(self) -> bool:
         return False
 
-    def names_kept(self, of: int) -> int:  # noqa: ARG002
+    def names_kept(self, of: int) -> int:
         return 0
 
 

@@ -16,10 +16,10 @@ import httpx
 import pytest
 from filetrace import FileTrace, Kind
 from power import Chance, Disk, Everything, Nothing, Part, power_cuts
-from server_process import serving
 from workload import Promise, Traced
 
 from fleet import Fleet
+from server_process import serving
 
 DATABASE = "data/fleetroot.db"
 

@@ -15,10 +15,10 @@ from typing import cast
 
 from counted_tls import CountedFleet, CountedTls, counted
 from filetrace import FileTrace, Kind, Step
-from server_process import serving
 
 from fleet import Certified, Mqtt, device_csr
 from fleetroot.gateway.mqtt import Puback, Publish
+from server_process import serving
 
 DEVICES = 40
 RENEWING = 8
