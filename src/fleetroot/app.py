@@ -101,15 +101,14 @@ class Server:
                 _every(
                     _SHORT_DUTIES,
                     self.registry.mark_expired,
+                    self.hubs.end_expired,
                     self.hubs.remove_old_events,
                     self.hubs.renewal.remove_expired,
+                    self._renew_server_certificate,
                 ),
                 name="short duties",
             ),
-            asyncio.create_task(
-                _every(_LONG_DUTIES, self._outbox.prune, self._renew_server_certificate),
-                name="long duties",
-            ),
+            asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),
         ]
 
     def _open_data_folder(self) -> Path:
@@ -290,8 +289,7 @@ class Server:
 
     async def _renew_server_certificate(self) -> None:
         """Shows a new certificate from the next handshake on, when the old one is due."""
-        due = self._certificate.renew_at
-        if due is None or self.clock.now() < due:
+        if not self._certificate.is_due(self.clock.now()):
             return
         before, self._certificate = self._certificate, await self._server_certificate()
         if self._certificate.trust != before.trust:

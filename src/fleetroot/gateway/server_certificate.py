@@ -28,6 +28,7 @@ from fleetroot.custody import KeyCustody, RecordName
 from fleetroot.errors import InvalidArgument
 from fleetroot.gateway.tls import ServerIdentity
 from fleetroot.pki import (
+    BACKDATE,
     KeyType,
     ServerCaProfile,
     ServerProfile,
@@ -47,11 +48,24 @@ _log = structlog.get_logger("fleetroot.server_certificate")
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """What the ports show, and what clients are to trust (PEM)."""
+    """What the ports show, and what clients are to trust (PEM).
+
+    Attributes:
+        issued_at: what the clock said then; None, like `renew_at`, of the operator's own.
+    """
 
     identity: ServerIdentity
     trust: str
-    renew_at: datetime | None  # None: it is the operator's to renew
+    issued_at: datetime | None
+    renew_at: datetime | None
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether another is to be shown: most of its time is over, or the clock was ahead when it
+        was issued and is right again, so that it is not valid yet.
+        """
+        if self.issued_at is None or self.renew_at is None:
+            return False
+        return now >= self.renew_at or now < self.issued_at - BACKDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +114,7 @@ def read_operators(certificate: Path, key: Path) -> ServerCertificate:
         raise InvalidArgument(
             f"the server certificate or its key cannot be used: {error}"
         ) from error
-    return ServerCertificate(identity, to_pem(chain[-1:]), None)
+    return ServerCertificate(identity, to_pem(chain[-1:]), None, None)
 
 
 async def issue(
@@ -118,14 +132,18 @@ async def issue(
         cas.append(ca)
     key = generate_key(KeyType.EC_P256)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101
+    # The dates are for clients, which have clocks of their own: one of ours that stands before the
+    # CA's first day (a board that has not asked for the time yet) keeps nobody out.
+    since = max(now, ca.certificate.not_valid_before_utc)
     certificate = ServerProfile(issuer=ca.certificate, validity=_VALIDITY, hosts=hosts).issue(
-        custody.load(ca.key_name, ca.sealed_key), key.public_key(), now
+        custody.load(ca.key_name, ca.sealed_key), key.public_key(), since
     )
-    lifetime = certificate.not_valid_after_utc - now
+    lifetime = certificate.not_valid_after_utc - since
     return ServerCertificate(
         ServerIdentity((certificate,), key),
         to_pem([each.certificate for each in reversed(cas)]),
-        now + lifetime * 2 / 3,
+        now,
+        since + lifetime * 2 / 3,
     )
 
 
