@@ -225,6 +225,15 @@ class Hubs:
             )
         )
 
+    async def end_expired(self) -> None:
+        """Ends sessions whose proof is over by a clock that was set forward; the timers of their
+        connections do not see that.
+        """
+        now = self._clock.now()
+        for session in self.live:
+            if session.principal.expires_at < now:
+                session.end(Ending.CREDENTIAL_EXPIRED)
+
     async def subscribe(self, session: LiveSession, granted: dict[Channel, int]) -> None:
         """Adds to what the device listens to; with a persistent session, for good.
 
