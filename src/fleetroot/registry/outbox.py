@@ -72,7 +72,9 @@ _BETWEEN: Final = Query(
     Notice,
 )
 _NEWEST: Final = Query(select(outbox.c.seq).order_by(outbox.c.seq.desc()).limit(_BATCH), int)
-_PRUNE: Final = Command(delete(outbox).where(outbox.c.at < bindparam("before")))
+_PRUNE: Final = Command(
+    delete(outbox).where((outbox.c.at < bindparam("before")) & (outbox.c.seq <= bindparam("read")))
+)
 
 
 def _transactions(dialect: str) -> Executable:
@@ -236,6 +238,8 @@ class OutboxReader:
                 await tell(notice)
 
     async def prune(self) -> None:
-        """Removes rows that every node has long read."""
-        before = self._clock.now() - _KEEP
-        await self._store.write(lambda tx: tx.run(_PRUNE, before=before))
+        """Removes rows that every node has long read, and this one for certain: rows are old at
+        once for a clock that was set forward.
+        """
+        before, read = self._clock.now() - _KEEP, self._seq
+        await self._store.write(lambda tx: tx.run(_PRUNE, before=before, read=read))
