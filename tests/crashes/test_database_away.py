@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from fleet import Certified, Closed, Fleet, Mqtt, Refused, device_csr
-from fleetroot.app import DATABASE_FILE
 from fleetroot.errors import Unavailable
 from fleetroot.gateway.mqtt import ConnackCode, Puback, Publish
 from fleetroot.storage import sqlite
 
 SECONDS = 20.0
-LEASE = 0.2
+DATABASE_FILE = "fleetroot.db"
+LEASE = 2.0
 TOPIC = "devices/dev-1/messages/events/"
 BODY = json.dumps({"registrationId": "dev-2", "csr": device_csr("dev-2")[1]}).encode()
 REGISTER = "$dps/registrations/PUT/iotdps-register/"
