@@ -338,8 +338,19 @@ async def test_old_rows_are_removed_and_new_ones_stay(bench: Workbench, listener
     await append(bench, "old")
     bench.clock.advance(timedelta(hours=2))
     await append(bench, "new")
+    await reads.drain()
     await reads.prune()
     assert [row[-1] for row in bench.contents()["outbox"]] == ["new"]
+
+
+async def test_old_rows_that_were_not_read_stay(bench: Workbench, listener: Listener) -> None:
+    """A clock that was set forward makes a row of a moment ago an old one."""
+    reads = await reader(bench, listener)
+    await append(bench, "a")
+    bench.clock.set_back(-timedelta(hours=2))
+    await reads.prune()
+    await reads.drain()
+    assert listener.subjects == ["a"]
 
 
 async def test_numbers_go_on_after_every_row_was_removed(
