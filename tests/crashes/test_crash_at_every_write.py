@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 from faults import Fault, Faults
-from invariants import assert_holds, assert_no_request_is_open, contents
 from operations import OPERATIONS, Device, NotDone
 
 from fleet import Closed, Fleet
+from invariants import assert_holds, assert_no_request_is_open, contents
 
 
 @asynccontextmanager
