@@ -25,7 +25,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleetroot import __version__, bootstrap
 from fleetroot.api.access import AdminToken
-from fleetroot.api.applications import console_application, http_application, https_application
+from fleetroot.api.applications import (
+    DevicePort,
+    console_application,
+    http_application,
+    https_application,
+)
+from fleetroot.api.device_registrations import DeviceRegistrations
 from fleetroot.api.services import Services
 from fleetroot.bus import LocalBus
 from fleetroot.clock import Clock, SystemClock
@@ -39,6 +45,7 @@ from fleetroot.gateway.provisioning_wire import ProvisioningWire
 from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.server_certificate import ServerCertificate
 from fleetroot.gateway.tls import HttpServer, Refusal, TlsLimits, TlsListener, make_context
+from fleetroot.gateway.websocket import MqttOverWebSocket
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
@@ -202,7 +209,11 @@ class Server:
         operator = AdminToken(token_sha256)
         plain.app = http_application(services, self._refusals)
         console.app = console_application(services, operator, self._refusals)
-        https.app = https_application(services, operator, self._refusals, self.metrics.registry)
+        https.app = DevicePort(
+            DeviceRegistrations(self.provisioning, self._refusals, self.clock),
+            MqttOverWebSocket(self._device_connection, self._refusals),
+            https_application(services, operator, self._refusals, self.metrics.registry),
+        )
 
     def _http_server(self, app: ASGIApp) -> HttpServer:
         server = HttpServer(app)
@@ -346,9 +357,10 @@ class _Late:
         if self.app is not None:
             await self.app(scope, receive, send)
             return
+        kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
         headers = [(b"retry-after", b"1"), (b"content-length", b"0")]
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+        await send({"type": f"{kind}.start", "status": 503, "headers": headers})
+        await send({"type": f"{kind}.body", "body": b""})
 
 
 def _master_key(settings: Settings, data: Path) -> MasterKey:

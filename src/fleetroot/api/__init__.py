@@ -5,5 +5,6 @@ answers in `errors`, once. It may import the rooms, and the bodies that `gateway
 
 - `applications`: which routes answer on which port.
 - `operator`: devices, certificates, events and status, for the CLI and the console.
+- `device_registrations`: the provisioning device API.
 - `enrollments`: the provisioning service API.
 """

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleetroot.api import enrollments, errors, operator
 from fleetroot.api.access import AdminToken, OperatorOrLoopback
+from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
 from fleetroot.api.services import Services, services_of
 from fleetroot.errors import NotFound
 from fleetroot.gateway.refusals import Refusals
@@ -18,7 +20,9 @@ _MAX_BODY_BYTES = 1024 * 1024
 def https_application(
     services: Services, admin_token: AdminToken, refusals: Refusals, metrics: CollectorRegistry
 ) -> FastAPI:
-    """The HTTPS port: health, metrics, the operator API and the provisioning service API."""
+    """What operators and services find on the HTTPS port: health, metrics, the operator API and the
+    provisioning service API.
+    """
     app = _application(services, refusals)
     app.state.admin_token = admin_token
     app.include_router(operator.router)
@@ -36,6 +40,25 @@ def https_application(
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+class DevicePort:
+    """The HTTPS port: devices first, by a way of their own; everybody else behind them."""
+
+    def __init__(
+        self, registrations: DeviceRegistrations, websockets: ASGIApp, others: ASGIApp
+    ) -> None:
+        self._registrations = registrations
+        self._websockets = websockets
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._websockets(scope, receive, send)
+        elif (path := parse_path(scope["raw_path"])) is not None:
+            await self._registrations.answer(path, scope, receive, send)
+        else:
+            await self._others(scope, receive, send)
 
 
 def console_application(services: Services, admin_token: AdminToken, refusals: Refusals) -> FastAPI:

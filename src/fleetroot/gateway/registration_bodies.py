@@ -9,6 +9,7 @@ import base64
 import json
 from typing import Any, Final
 
+import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -51,8 +52,8 @@ def read_registration(body: bytes, registration_id: str, field: CsrField) -> Csr
     if not body.strip():
         return None
     try:
-        registration = json.loads(body)
-    except (ValueError, RecursionError):
+        registration = orjson.loads(body)
+    except orjson.JSONDecodeError:
         raise MalformedJson("the body is not JSON") from None
     if not isinstance(registration, dict):
         raise InvalidArgument("the body must be a JSON object")
@@ -60,7 +61,7 @@ def read_registration(body: bytes, registration_id: str, field: CsrField) -> Csr
     if named is not None and not (
         isinstance(named, str) and canonical(named) == canonical(registration_id)
     ):
-        raise InvalidArgument("registrationId: is not the id that the device connected with")
+        raise InvalidArgument("registrationId: is not the id that the device came with")
     if field is CsrField.NONE:
         return None
     csr = registration.get(field.value)
@@ -73,13 +74,34 @@ def read_registration(body: bytes, registration_id: str, field: CsrField) -> Csr
 
 def operation_status(result: RegistrationResult, field: CsrField, api_version: str) -> bytes:
     """The RegistrationOperationStatus of a result, in ASCII."""
+    state = _state(result, api_version)
+    if result.chain is not None:
+        state |= _issued(result.chain, field)
     registration = result.registration
-    state: dict[str, Any] = {}
-    if registration.enrollment_kind is EnrollmentKind.GROUP:
-        state["symmetricKey"] = {"enrollmentGroupId": registration.enrollment_id}
-    else:
-        state["symmetricKey"] = {}
-    state |= {
+    return _ascii_json(
+        {
+            "operationId": registration.operation_id,
+            "status": registration.status.value,
+            "registrationState": state,
+        }
+    )
+
+
+def registration_state(result: RegistrationResult, api_version: str) -> bytes:
+    """The DeviceRegistrationResult of a device that looks itself up, in ASCII: no certificates."""
+    return _ascii_json(_state(result, api_version))
+
+
+def is_final(result: RegistrationResult) -> bool:
+    """Whether the device need not ask again."""
+    return result.registration.status not in (Status.ASSIGNING, Status.UNASSIGNED)
+
+
+def _state(result: RegistrationResult, api_version: str) -> dict[str, Any]:
+    registration = result.registration
+    of_group = registration.enrollment_kind is EnrollmentKind.GROUP
+    state: dict[str, Any] = {
+        "symmetricKey": {"enrollmentGroupId": registration.enrollment_id} if of_group else {},
         "registrationId": registration.registration_id,
         "createdDateTimeUtc": iso8601(registration.created_at),
         "lastUpdatedDateTimeUtc": iso8601(registration.updated_at),
@@ -92,19 +114,7 @@ def operation_status(result: RegistrationResult, field: CsrField, api_version: s
         state["substatus"] = registration.substatus.value
     if api_version >= "2025":
         state["connectionProfile"] = "classic"
-    if result.chain is not None:
-        state |= _issued(result.chain, field)
-    body = {
-        "operationId": registration.operation_id,
-        "status": registration.status.value,
-        "registrationState": state,
-    }
-    return json.dumps(body).encode("ascii")
-
-
-def is_final(result: RegistrationResult) -> bool:
-    """Whether the device need not ask again."""
-    return result.registration.status not in (Status.ASSIGNING, Status.UNASSIGNED)
+    return state
 
 
 def _issued(chain: IssuedChain, field: CsrField) -> dict[str, Any]:
@@ -120,3 +130,9 @@ def _issued(chain: IssuedChain, field: CsrField) -> dict[str, Any]:
         case CsrField.CSR:
             encoded = [base64.b64encode(der).decode() for der in chain.certificates]
             return {"issuedCertificateChain": encoded}
+
+
+def _ascii_json(value: dict[str, Any]) -> bytes:
+    """JSON with all else escaped: the SDKs decode answers over MQTT as ASCII."""
+    body = orjson.dumps(value)
+    return body if body.isascii() else json.dumps(value).encode("ascii")

@@ -52,7 +52,7 @@ from fleetroot.registry.assignment import (
     SymmetricKeys,
 )
 from fleetroot.registry.issuance import DeviceChanged, Issuance, SignedLeaf
-from fleetroot.registry.model import Device, Policy
+from fleetroot.registry.model import Device, IssuedChain, Policy
 from fleetroot.sas import SasToken
 from fleetroot.storage import Store, Transaction
 
@@ -150,8 +150,30 @@ class Provisioning:
                 raise RegistrationNotFound("the device has no such operation")
             fingerprint = registration.certificate_sha256
             chain = self._issuance.chain_of(tx, fingerprint) if fingerprint else None
-            hub = found.configuration.hubs.get(registration.hub_id or "")
-            return RegistrationResult(registration, hub.host_name if hub else None, chain)
+            return _result(found, registration, chain)
+
+        return await self._store.read(read)
+
+    async def registration(
+        self, id_scope: str, registration_id: str, token: SasToken | None
+    ) -> RegistrationResult:
+        """The registration of a device, without the certificate that it issued. Attestation is
+        checked as for `register`.
+
+        Raises:
+            RegistrationNotFound: the device has none.
+            EnrollmentNotFound: no enrollment answers to the registration id.
+            Unauthorized: the device did not prove who it is.
+        """
+        check_registration_id(registration_id)
+        now = self._clock.now()
+
+        def read(tx: Transaction) -> RegistrationResult:
+            found = candidates.find(tx, self._configurations, id_scope, registration_id)
+            self._attest(found, registration_id, token, now)
+            if found.registration is None:
+                raise RegistrationNotFound("the device has no registration")
+            return _result(found, found.registration, None)
 
         return await self._store.read(read)
 
@@ -368,3 +390,10 @@ async def _in_step() -> None:
     is not held up for the length of a whole registration.
     """
     await asyncio.sleep(0)
+
+
+def _result(
+    found: Candidate, registration: Registration, chain: IssuedChain | None
+) -> RegistrationResult:
+    hub = found.configuration.hubs.get(registration.hub_id or "")
+    return RegistrationResult(registration, hub.host_name if hub else None, chain)

@@ -1,6 +1,6 @@
-"""HTTP/1.1 for an ASGI application, on our TLS listener and on a plain port.
+"""HTTP/1.1 and WebSocket for an ASGI application, on our TLS listener and on a plain port.
 
-uvicorn's own protocol class does the work, inside our transport. It is uvicorn's internal API:
+uvicorn's own protocol classes do the work, inside our transport. They are uvicorn's internal API:
 its version is pinned, and tests/gateway/test_uvicorn_contract.py holds what we count on. uvicorn's
 server class, signal handling and logging set-up are not used.
 
@@ -15,13 +15,18 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from typing import Any, cast
 
 from cryptography import x509
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request
 
 from fleetroot.gateway.tls.context import CIPHER_SUITES
 from fleetroot.gateway.tls.listener import TlsListener, bind
@@ -29,8 +34,12 @@ from fleetroot.gateway.tls.peer import TlsInfo
 
 # In `scope["extensions"]`: the `TlsInfo` of the connection, for code of ours that wants DER.
 TLS_INFO = "fleetroot.tls"
+# In a WebSocket's `scope["extensions"]`: a function that drops the connection at once, which ASGI
+# has no message for.
+ABORT = "fleetroot.abort"
 
 _TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_MAX_FRAGMENTS = 1024  # of a message: empty ones cost a peer next to nothing
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -47,6 +56,11 @@ class HttpLimits:
         keep_alive: whole seconds that a connection may wait for its next request.
         concurrency: connections, or running requests, at which a further request gets 503.
         plain_connections: most connections on plain ports; TLS ports have `TlsLimits`.
+        message_bytes: most bytes of a WebSocket message, in however many frames; more is closed
+            with 1009, as soon as the length of the frame is read.
+        stranger_bytes: most bytes that a WebSocket's peer may send before the application has sent
+            anything.
+        close_timeout: seconds for the peer to answer a WebSocket's close frame.
     """
 
     head_bytes: int = 32 * 1024
@@ -54,6 +68,9 @@ class HttpLimits:
     keep_alive: int = 30
     concurrency: int = 50_000
     plain_connections: int = 4096
+    message_bytes: int = 384 * 1024
+    stranger_bytes: int = 96 * 1024
+    close_timeout: float = 5.0
 
 
 class HttpServer:
@@ -66,6 +83,12 @@ class HttpServer:
             cast("Any", app),  # uvicorn writes the same protocol with types of its own
             loop="none",
             http="httptools",
+            ws="websockets-sansio",
+            # Its memory, and a peer's way to have us work, for messages that are small anyway.
+            ws_per_message_deflate=False,
+            # What runs on WebSockets here has a keep-alive of its own.
+            ws_ping_interval=None,
+            ws_max_size=self.limits.message_bytes,
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -115,7 +138,7 @@ class HttpServer:
         """Closes the ports, lets running requests finish within `grace` seconds, then cuts them.
 
         A connection that waits for its next request is closed at once, and any other after the
-        response that it is getting.
+        response that it is getting. The WebSockets' applications end them within the grace.
         """
         for listener in self._listeners:
             listener.stop_accepting()
@@ -135,6 +158,12 @@ class HttpServer:
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+    def connection_lost(self, *, plain: bool) -> None:
+        """A protocol of ours has lost its connection."""
+        self.plain_connections -= plain
+        if not self.state.connections:
+            self.all_lost.set()
 
     async def _cut(self) -> None:
         for protocol in list(self.state.connections):
@@ -180,9 +209,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._extensions = {"tls": tls_extension(info), TLS_INFO: info}
         else:
             server.plain_connections += 1
-            if server.plain_connections > server.limits.plain_connections:
-                transport.abort()
-                return
+        self.ws_protocol_class = partial(  # type: ignore[assignment]
+            WebSocketProtocol, server=server, extensions=self._extensions
+        )
+        if info is None and server.plain_connections > server.limits.plain_connections:
+            transport.abort()
+            return
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -190,10 +222,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        if self._extensions is None:
-            server.plain_connections -= 1
-        if not server.state.connections:
-            server.all_lost.set()
+        server.connection_lost(plain=self._extensions is None)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -242,6 +271,67 @@ class HttpProtocol(HttpToolsProtocol):
             self._start_head_timer()  # a pipelined request may wait for its turn
         else:
             self.transport.close()
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol, with TLS facts in the scope and bounds where it has none.
+
+    Takes over a connection from `HttpProtocol`, whose last request asked for it.
+    """
+
+    def __init__(
+        self, *args: Any, server: HttpServer, extensions: dict[str, Any] | None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._server = server
+        self._extensions = extensions
+        self._stranger_bytes: int | None = server.limits.stranger_bytes  # left; None: no stranger
+        self.close_timeout = server.limits.close_timeout
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._server.connection_lost(plain=self._extensions is None)
+
+    def data_received(self, data: bytes) -> None:
+        if self._stranger_bytes is not None:
+            self._stranger_bytes -= len(data)
+            if self._stranger_bytes < 0:
+                self._fail(CloseCode.MESSAGE_TOO_BIG, "too much before the first answer")
+                return
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            # websockets is stricter about heads than httptools; uvicorn does not look whether it
+            # has refused one, and would leave the peer waiting for ever.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            extensions: dict[str, Any] = {**(self._extensions or {}), ABORT: self.transport.abort}
+            cast("dict[str, Any]", self.scope["extensions"]).update(extensions)
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= _MAX_FRAGMENTS:
+            self._fail(CloseCode.POLICY_VIOLATION, "too many fragments")
+        else:
+            super().handle_cont(event)
+
+    async def send(self, message: Any) -> None:
+        if self.close_sent:  # uvicorn takes what the application could not know for a mistake
+            raise ClientDisconnected
+        await super().send(message)
+        if message["type"] == "websocket.send":
+            self._stranger_bytes = None
+
+    def shutdown(self) -> None:
+        """The server stops: the application ends what it is doing, and then the connection."""
+        if not self.handshake_complete:
+            super().shutdown()
+
+    def _fail(self, code: CloseCode, why: str) -> None:
+        self.conn.fail(code, why)
+        self.handle_parser_exception()
 
 
 def tls_extension(info: TlsInfo) -> dict[str, Any]:

@@ -1,0 +1,257 @@
+"""The provisioning device API over HTTPS: register, poll, look up.
+
+Attestation is checked on every request, so a connection that is kept alive proves nothing. It is a
+plain ASGI application, because a fleet that onboards runs through it: the framework's part of a
+request would cost more than everything else around the signature.
+
+Source: Azure DPS device REST API, "Runtime Registration".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs, quote, unquote
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from fleetroot.clock import Clock
+from fleetroot.errors import FleetrootError, InvalidArgument, TooLarge
+from fleetroot.gateway.error_bodies import error_body
+from fleetroot.gateway.names import CsrField
+from fleetroot.gateway.refusals import Refusals
+from fleetroot.gateway.registration_bodies import (
+    MAX_BODY_BYTES,
+    csr_field,
+    is_final,
+    operation_status,
+    read_registration,
+    registration_state,
+)
+from fleetroot.provisioning import Provisioning
+from fleetroot.provisioning.model import RegisterRequest, RegistrationResult
+from fleetroot.sas import SasToken
+
+_RETRY_AFTER: Final = 3  # seconds, for what is not done yet
+_MAX_PATH_BYTES: Final = 2048
+_MAX_QUERY_FIELDS: Final = 32
+_JSON: Final = (b"content-type", b"application/json; charset=utf-8")
+# First words of other paths of the port, where an ID scope would stand here.
+_NO_ID_SCOPES: Final = frozenset({"enrollments", "enrollmentgroups", "registrations", "fleetroot"})
+_log = structlog.get_logger("fleetroot.api")
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePath:
+    """A path of this API; names are decoded once.
+
+    Attributes:
+        call: `register`, `operations`, or empty for the look-up.
+    """
+
+    id_scope: str
+    registration_id: str
+    call: str
+    operation_id: str
+
+
+def parse_path(raw_path: bytes) -> DevicePath | None:
+    """Parses `/{idScope}/registrations/{registrationId}[/register|/operations/{operationId}]`,
+    the fixed words in any case, with or without a slash behind; None where it is another path.
+    """
+    if len(raw_path) > _MAX_PATH_BYTES:
+        return None
+    parts = raw_path.decode("ascii", "replace").split("/")
+    if len(parts) > 4 and not parts[-1]:
+        parts.pop()
+    if len(parts) < 4 or parts[2].lower() != "registrations" or parts[1].lower() in _NO_ID_SCOPES:
+        return None
+    match [part.lower() for part in parts[4:5]], len(parts):
+        case ([], 4) | (["register"], 5) | (["operations"], 6):
+            pass
+        case _:
+            return None
+    id_scope, registration_id, operation_id = (
+        unquote(part) if "%" in part else part
+        for part in (parts[1], parts[3], parts[5] if len(parts) == 6 else "")
+    )
+    call = parts[4].lower() if len(parts) > 4 else ""
+    return DevicePath(id_scope, registration_id, call, operation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request, parsed but for its body."""
+
+    path: DevicePath
+    api_version: str
+    field: CsrField
+    token: SasToken | None
+    body: bytes
+
+
+class _Gone(Exception):
+    """The client left before its request was here."""
+
+
+class _WrongMethod(InvalidArgument):
+    """The path is there, and is not for this method."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"the method must be {allowed}", reason="wrong method")
+        self.allowed = allowed
+
+
+class DeviceRegistrations:
+    """Answers devices that come to provision."""
+
+    def __init__(self, provisioning: Provisioning, refusals: Refusals, clock: Clock) -> None:
+        self._provisioning = provisioning
+        self._refusals = refusals
+        self._clock = clock
+        self._calls: dict[
+            str, tuple[str, Callable[[_Call], Awaitable[tuple[RegistrationResult, bytes]]]]
+        ] = {
+            "register": ("PUT", self._register),
+            "operations": ("GET", self._operation),
+            "": ("POST", self._look_up),
+        }
+
+    async def answer(self, path: DevicePath, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers the HTTP request of `scope`, whose path is `path`."""
+        method, call = self._calls[path.call]
+        try:
+            if scope["method"] != method:
+                raise _WrongMethod(method)
+            request = await self._read(path, scope, receive)
+            result, body = await call(request)
+        except _Gone:
+            return
+        except FleetrootError as error:
+            await self._refuse(error, path, scope, send)
+        except Exception as error:  # noqa: BLE001 - one request's failure is not the server's
+            _log.error("unexpected failure", path=scope["path"], exc_info=error)
+            await self._refuse(FleetrootError("the server failed"), path, scope, send)
+        else:
+            if is_final(result) or not path.call:
+                await _respond(send, 200, body)
+            else:
+                await _respond(send, 202, body, _come_back(request, result))
+
+    async def _read(self, path: DevicePath, scope: Scope, receive: Receive) -> _Call:
+        authorization, length = b"", b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"content-length":
+                length = value
+        api_version = _api_version(scope["query_string"])
+        field = csr_field(api_version)
+        token = SasToken.parse(authorization.decode("latin-1")) if authorization else None
+        if len(length) > 12 or int(length or b"0") > MAX_BODY_BYTES:
+            raise _too_large()
+        return _Call(path, api_version or "", field, token, await _body(receive))
+
+    async def _register(self, call: _Call) -> tuple[RegistrationResult, bytes]:
+        path = call.path
+        csr = read_registration(call.body, path.registration_id, call.field)
+        result = await self._provisioning.register(
+            RegisterRequest(path.id_scope, path.registration_id, call.token, csr)
+        )
+        return result, operation_status(result, call.field, call.api_version)
+
+    async def _operation(self, call: _Call) -> tuple[RegistrationResult, bytes]:
+        path = call.path
+        result = await self._provisioning.operation(
+            path.id_scope, path.registration_id, call.token, path.operation_id
+        )
+        return result, operation_status(result, call.field, call.api_version)
+
+    async def _look_up(self, call: _Call) -> tuple[RegistrationResult, bytes]:
+        path = call.path
+        if read_registration(call.body, path.registration_id, call.field) is not None:
+            raise InvalidArgument(
+                f"{call.field.value}: not in a look-up", reason="CSR in a look-up"
+            )
+        result = await self._provisioning.registration(
+            path.id_scope, path.registration_id, call.token
+        )
+        return result, registration_state(result, call.api_version)
+
+    async def _refuse(
+        self, error: FleetrootError, path: DevicePath, scope: Scope, send: Send
+    ) -> None:
+        client = scope["client"]
+        trace_id = self._refusals.add(
+            "provisioning",
+            error.reason,
+            peer=f"{client[0]}:{client[1]}" if client else "?",
+            device=path.registration_id,
+        )
+        status, retry_after = error.code.status, error.retry_after
+        headers = [(b"x-ms-error-code", str(error.code.value).encode())]
+        if retry_after is None and (status == 429 or status >= 500):
+            retry_after = _RETRY_AFTER
+        if retry_after is not None:
+            headers.append((b"retry-after", str(retry_after).encode()))
+        if status == 401:
+            headers.append((b"www-authenticate", b"SharedAccessSignature"))
+        if isinstance(error, TooLarge):
+            headers.append((b"connection", b"close"))  # the rest of it is not read
+        elif isinstance(error, _WrongMethod):
+            status = 405
+            headers.append((b"allow", error.allowed.encode()))
+        await _respond(send, status, error_body(error, self._clock.now(), trace_id), headers)
+
+
+def _api_version(query: bytes) -> str | None:
+    if not query:
+        return None
+    try:
+        fields = parse_qs(query.decode("ascii", "replace"), max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError:
+        raise InvalidArgument("the query has too many fields") from None
+    values = fields.get("api-version")
+    return values[0] if values else None
+
+
+async def _body(receive: Receive) -> bytes:
+    """Raises:
+    TooLarge: it is over its limit.
+    _Gone: the rest of it will not come.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"a registration is at most {MAX_BODY_BYTES} bytes")
+
+
+def _come_back(call: _Call, result: RegistrationResult) -> list[tuple[bytes, bytes]]:
+    path = call.path
+    location = (
+        f"/{quote(path.id_scope, safe='')}/registrations/{quote(path.registration_id, safe='')}"
+        f"/operations/{result.registration.operation_id}?api-version={call.api_version}"
+    )
+    return [(b"retry-after", str(_RETRY_AFTER).encode()), (b"location", location.encode())]
+
+
+async def _respond(
+    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    always = [_JSON, (b"content-length", str(len(body)).encode())]
+    await send(
+        {"type": "http.response.start", "status": status, "headers": always + (headers or [])}
+    )
+    await send({"type": "http.response.body", "body": body})
