@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import websockets.asyncio.client as websocket
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from websockets.exceptions import ConnectionClosed
 
 import database
 from fleetroot import sas
@@ -115,10 +117,48 @@ class Answer:
         return int(self.body["errorCode"])
 
 
+class WebSocketStream:
+    """A WebSocket as a stream of bytes, both its reader and its writer: what is written between two
+    turns of the loop is one message.
+    """
+
+    def __init__(self, websocket: websocket.ClientConnection) -> None:
+        self.websocket = websocket
+        self._written = bytearray()
+
+    async def read(self, _: int) -> bytes:
+        try:
+            data = await self.websocket.recv()
+        except ConnectionClosed:
+            return b""
+        assert isinstance(data, bytes)
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._written += data
+
+    async def drain(self) -> None:
+        data, self._written = bytes(self._written), bytearray()
+        try:
+            await self.websocket.send(data)
+        except ConnectionClosed as closed:
+            raise ConnectionResetError from closed
+
+    def close(self) -> None:
+        """`wait_closed` closes."""
+
+    async def wait_closed(self) -> None:
+        await self.websocket.close()
+
+
 class Mqtt:
     """One device's MQTT connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader | WebSocketStream,
+        writer: asyncio.StreamWriter | WebSocketStream,
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self._decoder = Decoder(1024 * 1024)
@@ -253,6 +293,7 @@ class Fleet:
 
     server: Server
     bootstrap: dict[str, Any]
+    devices_use_websocket: bool = False  # and otherwise the MQTT port
     _http: httpx.AsyncClient | None = field(default=None)
 
     @classmethod
@@ -338,10 +379,13 @@ class Fleet:
     # --- connections
 
     async def tls(self, certified: Certified | None = None, *, whole_chain: bool = False) -> Mqtt:
-        """A TLS connection to the MQTT port, with no CONNECT yet."""
+        """A TLS connection to the MQTT port, or a WebSocket, with no CONNECT yet."""
         context = self.trust()
         if certified is not None:
             certified.load_into(context, whole_chain=whole_chain)
+        if self.devices_use_websocket:
+            stream = WebSocketStream(await self.websocket(context))
+            return Mqtt(stream, stream)
         reader, writer = await asyncio.open_connection(
             self.bootstrap["bind"],
             self.bootstrap["mqttPort"],
@@ -349,6 +393,19 @@ class Fleet:
             server_hostname=self.bootstrap["hostname"],
         )
         return Mqtt(reader, writer)
+
+    async def websocket(
+        self, context: ssl.SSLContext | None = None, path: str = "/$iothub/websocket", **how: Any
+    ) -> websocket.ClientConnection:
+        """A WebSocket to the HTTPS port."""
+        how = {"subprotocols": ["mqtt"], "compression": None} | how
+        return await websocket.connect(
+            f"wss://{self.bootstrap['hostname']}:{self.bootstrap['httpsPort']}{path}",
+            ssl=context or self.trust(),
+            host=self.bootstrap["bind"],
+            max_size=None,
+            **how,
+        )
 
     async def attach(self, connect: Connect, certified: Certified | None = None) -> Mqtt:
         """A connection with a CONNECT of any content.

@@ -1,4 +1,5 @@
-"""What we count on in uvicorn's protocol class, which is its internal API.
+"""What we count on in uvicorn's HTTP protocol class, which is its internal API; what we count on in
+its WebSocket class is in the file beside this one.
 
 A new uvicorn may come in when these pass. Real sockets, real TLS, both ways of flow control.
 """
@@ -9,31 +10,17 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import uvloop
-from tls.certificates import device, server, server_ca
+from http_service import MEGABYTE, App, Receive, Scope, Send, answer, serving, trust
+from tls.certificates import device
 
-from fleetroot.gateway.tls import HttpLimits, HttpServer, TlsInfo, TlsListener, make_context
+from fleetroot.gateway.tls import HttpLimits, HttpServer, TlsInfo
 from fleetroot.gateway.tls.http import TLS_INFO
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MEGABYTE = 1024 * 1024
-
-
-async def answer(send: Send, body: bytes = b"ok") -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": 200, "headers": [length]})
-    await send({"type": "http.response.body", "body": body})
 
 
 def noting(scopes: list[Scope]) -> App:
@@ -46,45 +33,6 @@ def noting(scopes: list[Scope]) -> App:
 
 async def hello(scope: Scope, _receive: Receive, send: Send) -> None:
     await answer(send, scope["path"].encode())
-
-
-@dataclass
-class Running:
-    http: HttpServer
-    listener: TlsListener
-
-    @property
-    def url(self) -> str:
-        return f"https://localhost:{self.listener.port}"
-
-    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(
-            "127.0.0.1", self.listener.port, ssl=trust(), server_hostname="localhost"
-        )
-
-    async def no_connection(self) -> None:
-        async with asyncio.timeout(5):
-            await self.http.all_lost.wait()
-
-
-@contextlib.asynccontextmanager
-async def serving(app: App, limits: HttpLimits | None = None) -> AsyncIterator[Running]:
-    http = HttpServer(app, limits)  # type: ignore[arg-type]
-    context = make_context(server().identity(), request_client_certificate=True, alpn=("http/1.1",))
-    listener = TlsListener(
-        "127.0.0.1", 0, http.protocol_factory, context, on_refused=lambda _: None
-    )
-    await http.serve_tls(listener)
-    try:
-        yield Running(http, listener)
-    finally:
-        await http.stop(0.0)
-
-
-def trust() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(server_ca().chain_der[0]))
-    return context
 
 
 async def test_several_requests_on_one_connection() -> None:
