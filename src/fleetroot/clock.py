@@ -14,7 +14,7 @@ from typing import Protocol
 
 def iso8601(at: datetime) -> str:
     """The time in UTC as the wires write it: `2026-01-31T12:00:00.000Z`."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 class Clock(Protocol):

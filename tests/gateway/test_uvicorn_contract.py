@@ -149,6 +149,68 @@ async def test_response_in_one_piece_may_be_larger_than_any_buffer() -> None:
         assert len(response.content) == 20 * MEGABYTE
 
 
+class Recorder(asyncio.Transport):
+    """A transport that keeps each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+async def responding(app: App) -> list[bytes]:
+    """What a server writes for one request, write by write."""
+    http, transport = HttpServer(app), Recorder()  # type: ignore[arg-type]
+    protocol = http.protocol_factory()
+    protocol.connection_made(transport)
+    protocol.data_received(b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    async with asyncio.timeout(5):
+        await transport.closed.wait()
+    protocol.connection_lost(None)
+    return transport.writes
+
+
+async def test_head_and_body_of_a_small_response_are_one_write() -> None:
+    (write,) = await responding(hello)
+    assert write.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert write.endswith(b"\r\n\r\n/x")
+
+
+async def test_head_does_not_wait_for_a_body_that_takes_its_time() -> None:
+    go_on = asyncio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with serving(app) as running:
+        reader, writer = await running.dial()
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"\r\n\r\n")
+            go_on.set()
+            assert await reader.readexactly(2) == b"ok"
+
+
+async def test_response_without_a_body_is_sent() -> None:
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    assert b"".join(await responding(app)).startswith(b"HTTP/1.1 204 ")
+
+
 async def test_client_that_leaves_in_the_middle_of_a_response_is_noticed() -> None:
     noticed = asyncio.Event()
 

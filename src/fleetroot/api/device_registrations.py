@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import quote, unquote
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -36,7 +36,6 @@ from fleetroot.sas import SasToken
 
 _RETRY_AFTER: Final = 3  # seconds, for what is not done yet
 _MAX_PATH_BYTES: Final = 2048
-_MAX_QUERY_FIELDS: Final = 32
 _JSON: Final = (b"content-type", b"application/json; charset=utf-8")
 # First words of other paths of the port, where an ID scope would stand here.
 _NO_ID_SCOPES: Final = frozenset({"enrollments", "enrollmentgroups", "registrations", "fleetroot"})
@@ -207,14 +206,11 @@ class DeviceRegistrations:
 
 
 def _api_version(query: bytes) -> str | None:
-    if not query:
-        return None
-    try:
-        fields = parse_qs(query.decode("ascii", "replace"), max_num_fields=_MAX_QUERY_FIELDS)
-    except ValueError:
-        raise InvalidArgument("the query has too many fields") from None
-    values = fields.get("api-version")
-    return values[0] if values else None
+    for field in query.split(b"&"):
+        name, _, value = field.partition(b"=")
+        if name == b"api-version":
+            return unquote(value.decode("ascii", "replace"))
+    return None
 
 
 async def _body(receive: Receive) -> bytes:

@@ -201,7 +201,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_OneWrite(transport))
         server = self._server
         server.all_lost.clear()
         info = transport.get_extra_info("tls")
@@ -271,6 +271,58 @@ class HttpProtocol(HttpToolsProtocol):
             self._start_head_timer()  # a pipelined request may wait for its turn
         else:
             self.transport.close()
+
+
+class _OneWrite(asyncio.Transport):
+    """A transport that sends the head of a response together with the first of its body.
+
+    uvicorn writes them one after the other: two records, two system calls and, to a client that
+    reads as it comes, two wake-ups, which is a fifth of what a small response costs.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        # Not `super().__init__()`: it would make a dict per connection that nothing reads.
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data[:5] == b"HTTP/":
+            self._head = bytes(data)
+            asyncio.get_running_loop().call_soon(self._flush)  # where no body follows at once
+            return
+        self._transport.write(data)
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._head = b""
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: object = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._transport.set_protocol(protocol)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
