@@ -17,7 +17,7 @@ demo: .venv/.installed .venv-sdk/.installed  ## Run the main job from nothing, e
 	@tools/debian-packages demo
 	@$(BIN)/python -m demo
 
-test: .venv/.installed-test .venv-sdk/.installed  ## Run all tests from nothing
+test: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run all tests from nothing
 	@tools/debian-packages test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered tests
 
@@ -40,7 +40,7 @@ lock: .venv/.installed-test  ## Pin and hash the newest versions that the ranges
 	@tools/lock $(PYTHON)
 
 clean:  ## Remove the environments and caches; ./data stays
-	rm -rf .venv .venv-sdk .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-sdk .node-sdk .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -65,3 +65,11 @@ clean:  ## Remove the environments and caches; ./data stays
 	@$(PYTHON) -m venv .venv-sdk
 	@.venv-sdk/bin/pip $(PIP_INSTALL) -r requirements/sdk-python.txt
 	@touch $@
+
+# Without npm, tests with the SDKs for Node are skipped and say so.
+.node-sdk/.installed: tests/clients/node/package.json tests/clients/node/package-lock.json
+	@tools/debian-packages node
+	@mkdir -p .node-sdk && cp tests/clients/node/package*.json .node-sdk
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the Azure device SDKs for Node into .node-sdk ..." && cd .node-sdk && \
+	  npm ci --ignore-scripts --no-audit --no-fund --silent && touch .installed; fi

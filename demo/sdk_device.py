@@ -22,6 +22,7 @@ async def by_key(order):
         id_scope=order["idScope"],
         symmetric_key=order["symmetricKey"],
         server_verification_cert=order["ca"],
+        websockets=order.get("websockets", False),
     )
     result = await provisioning.register()
     state = result.registration_state
@@ -30,6 +31,7 @@ async def by_key(order):
         hostname=state.assigned_hub,
         device_id=state.device_id,
         server_verification_cert=order["ca"],
+        websockets=order.get("websockets", False),
     )
     await client.connect()
     message = Message(order["telemetry"])
@@ -48,6 +50,7 @@ async def by_certificate(order):
         hostname=order["hub"],
         device_id=order["deviceId"],
         server_verification_cert=order["ca"],
+        websockets=order.get("websockets", False),
     )
     await client.connect()
     await client.patch_twin_reported_properties({"certificate": order["dates"]})

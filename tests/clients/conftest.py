@@ -11,21 +11,29 @@ import pytest
 
 from fleet import Fleet
 
-MQTT_PORT = 8883
+MQTT_PORT, HTTPS_PORT = 8883, 443
 
 
 def free_address() -> str:
-    """An address of 127/8 on which the SDKs' port is free."""
+    """An address of 127/8 on which the SDKs' ports are free."""
     for _ in range(20):
         address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.2"
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, MQTT_PORT))
-            except OSError:
-                continue
+        if is_free(address, MQTT_PORT) and is_free(address, HTTPS_PORT):
             return address
-    pytest.skip(f"no loopback address has port {MQTT_PORT} free, and the SDKs know no other")
+    pytest.skip(
+        f"no loopback address on which ports {MQTT_PORT} and {HTTPS_PORT} may be opened, and the SDKs"
+        " know no others"
+    )
+
+
+def is_free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+        return True
 
 
 @pytest.fixture
@@ -33,6 +41,10 @@ async def public_fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
     """A server on the ports that SDKs have built in."""
     address = free_address()
     async with Fleet.running(
-        tmp_path / "data", bind=address, hostname=address, mqtt_port=MQTT_PORT
+        tmp_path / "data",
+        bind=address,
+        hostname=address,
+        mqtt_port=MQTT_PORT,
+        https_port=HTTPS_PORT,
     ) as fleet:
         yield fleet

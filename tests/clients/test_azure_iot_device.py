@@ -68,9 +68,16 @@ def certificate_order(fleet: Fleet, device_id: str, held: Certified, path: Path)
     }
 
 
-async def test_sdk_provisions_by_key_and_sends_telemetry(public_fleet: Fleet) -> None:
+over_either = pytest.mark.parametrize("websockets", [False, True], ids=["mqtt", "websockets"])
+
+
+@over_either
+async def test_sdk_provisions_by_key_and_sends_telemetry(
+    public_fleet: Fleet, websockets: bool
+) -> None:
     key, _ = await public_fleet.enroll("sdk-1")
-    saw = await sdk("by-key", public_fleet, **key_order(public_fleet, "sdk-1", key))
+    order = key_order(public_fleet, "sdk-1", key)
+    saw = await sdk("by-key", public_fleet, **order, websockets=websockets)
     assert saw == {"status": "assigned", "hub": public_fleet.hub_host, "deviceId": "sdk-1"}
     [event] = await public_fleet.events()
     assert event["text"] == '{"t": 1}'
@@ -78,18 +85,23 @@ async def test_sdk_provisions_by_key_and_sends_telemetry(public_fleet: Fleet) ->
     assert event["systemProperties"]["contentType"] == "application/json"
 
 
-async def test_sdk_with_a_wrong_key_is_told_unauthorized(public_fleet: Fleet) -> None:
+@over_either
+async def test_sdk_with_a_wrong_key_is_told_unauthorized(
+    public_fleet: Fleet, websockets: bool
+) -> None:
     await public_fleet.enroll("sdk-1")
+    order = key_order(public_fleet, "sdk-1", b"x" * 64)
     with pytest.raises(SdkFailed, match="401"):
-        await sdk("by-key", public_fleet, **key_order(public_fleet, "sdk-1", b"x" * 64))
+        await sdk("by-key", public_fleet, **order, websockets=websockets)
 
 
+@over_either
 async def test_sdk_connects_with_a_certificate_and_reads_its_dates_back(
-    public_fleet: Fleet, tmp_path: Path
+    public_fleet: Fleet, tmp_path: Path, websockets: bool
 ) -> None:
     held = await public_fleet.provision("sdk-1")
     order = certificate_order(public_fleet, "sdk-1", held, tmp_path)
-    saw = await sdk("by-certificate", public_fleet, **order)
+    saw = await sdk("by-certificate", public_fleet, **order, websockets=websockets)
     assert saw["reported"] == order["dates"]
 
 

@@ -1,0 +1,90 @@
+"""The unmodified Azure SDKs for Node, in an environment of their own, as the device."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import Fleet
+
+ROOT = Path(__file__).parents[2]
+MODULES = ROOT / ".node-sdk/node_modules"
+SCRIPT = ROOT / "tests/clients/node/device.js"
+NODE = shutil.which("node")
+
+pytestmark = pytest.mark.skipif(
+    NODE is None or not MODULES.exists(),
+    reason="Node or its SDKs are missing: install nodejs and npm, and run `make test`",
+)
+
+
+class SdkFailed(Exception):
+    """The SDK raised; its stderr says what."""
+
+
+async def sdk(fleet: Fleet, key: bytes, **order: Any) -> dict[str, Any]:
+    assert NODE is not None
+    order = {
+        "host": fleet.bootstrap["hostname"],
+        "idScope": fleet.id_scope,
+        "registrationId": "node-1",
+        "symmetricKey": base64.b64encode(key).decode(),
+        "telemetry": '{"t": 1}',
+    } | order
+    process = await asyncio.create_subprocess_exec(
+        NODE,
+        str(SCRIPT),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ
+        | {"NODE_PATH": str(MODULES), "NODE_EXTRA_CA_CERTS": fleet.bootstrap["serverCaFile"]},
+    )
+    out, err = await process.communicate(json.dumps(order).encode())
+    if process.returncode:
+        raise SdkFailed(err.decode())
+    return dict(json.loads(out))
+
+
+@pytest.mark.parametrize("connect_by", ["mqtt", "mqtt-ws"])
+@pytest.mark.parametrize("provision_by", ["mqtt", "mqtt-ws", "http"])
+async def test_sdk_provisions_connects_and_works(
+    public_fleet: Fleet, provision_by: str, connect_by: str
+) -> None:
+    key, _ = await public_fleet.enroll("node-1")
+    saw = await sdk(public_fleet, key, provisionBy=provision_by, connectBy=connect_by)
+    assert saw == {
+        "status": "assigned",
+        "hub": public_fleet.hub_host,
+        "deviceId": "node-1",
+        "reported": '{"t": 1}',
+    }
+    [event] = await public_fleet.events()
+    assert event["text"] == '{"t": 1}'
+    assert event["properties"] == {"sdk": "azure iot/device"}
+    assert event["systemProperties"]["contentType"] == "application/json"
+
+
+@pytest.mark.parametrize("provision_by", ["mqtt", "mqtt-ws", "http"])
+async def test_sdk_with_a_key_of_the_group_provisions(
+    public_fleet: Fleet, provision_by: str
+) -> None:
+    key = public_fleet.device_key("node-1")
+    saw = await sdk(public_fleet, key, provisionBy=provision_by, payload={"model": "é"})
+    assert saw["status"] == "assigned"
+
+
+@pytest.mark.parametrize("provision_by", ["mqtt", "mqtt-ws", "http"])
+async def test_sdk_with_a_wrong_key_is_told_unauthorized(
+    public_fleet: Fleet, provision_by: str
+) -> None:
+    await public_fleet.enroll("node-1")
+    with pytest.raises(SdkFailed, match="UnauthorizedError"):
+        await sdk(public_fleet, b"x" * 64, provisionBy=provision_by)
