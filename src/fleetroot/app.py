@@ -43,7 +43,7 @@ from fleetroot.gateway.hub_wire import HubWire
 from fleetroot.gateway.names import ProvisioningName, parse_name
 from fleetroot.gateway.provisioning_wire import ProvisioningWire
 from fleetroot.gateway.refusals import Refusals
-from fleetroot.gateway.server_certificate import ServerCertificate
+from fleetroot.gateway.server_certificate import OperatorsCertificate, ServerCertificate
 from fleetroot.gateway.tls import HttpServer, Refusal, TlsLimits, TlsListener, make_context
 from fleetroot.gateway.websocket import MqttOverWebSocket
 from fleetroot.hub.directory import Directory
@@ -82,6 +82,11 @@ class Server:
         self._mqtt: TlsListener | None = None
         self._devices: WeakSet[DeviceConnection] = WeakSet()
         self._lock: int | None = None
+        self._operators = (
+            OperatorsCertificate(settings.server_certificate, settings.server_key)
+            if settings.server_certificate is not None and settings.server_key is not None
+            else None
+        )
 
     # --- start
 
@@ -286,10 +291,8 @@ class Server:
 
     async def _server_certificate(self) -> ServerCertificate:
         settings = self.settings
-        if settings.server_certificate is not None and settings.server_key is not None:
-            return server_certificate.read_operators(
-                settings.server_certificate, settings.server_key
-            )
+        if self._operators is not None:
+            return await asyncio.to_thread(self._operators.read, self.clock.now())
         hosts = server_certificate.host_names(
             settings.hostname,
             settings.bind,
@@ -299,10 +302,20 @@ class Server:
         return await server_certificate.issue(self.store, self._custody, hosts, self.clock.now())
 
     async def _renew_server_certificate(self) -> None:
-        """Shows a new certificate from the next handshake on, when the old one is due."""
-        if not self._certificate.is_due(self.clock.now()):
+        """Shows a new certificate from the next handshake on: the operator's, when its files have
+        changed, or one of our own, when the old one is due.
+
+        Raises:
+            InvalidArgument: the operator's new one cannot be used. The old one stays.
+        """
+        now, new = self.clock.now(), None
+        if self._operators is not None:
+            new = await asyncio.to_thread(self._operators.read_if_changed, now)
+        elif self._certificate.is_due(now):
+            new = await self._server_certificate()
+        if new is None:
             return
-        before, self._certificate = self._certificate, await self._server_certificate()
+        before, self._certificate = self._certificate, new
         if self._certificate.trust != before.trust:
             bootstrap.write_trust(self.settings.data, self._certificate.trust)
         for listener, ask in self._tls:
@@ -310,6 +323,13 @@ class Server:
                 make_context(self._certificate.identity, request_client_certificate=ask)
             )
         _log.info("server certificate renewed")
+
+    async def reload(self) -> None:
+        """What SIGHUP asks for: reads the operator's certificate now, if its files have changed."""
+        try:
+            await self._renew_server_certificate()
+        except FleetrootError as error:
+            _log.error("cannot reload", error=error.message)
 
     # --- stop
 
@@ -420,6 +440,14 @@ async def serve(settings: Settings, ready: Callable[[Server], None]) -> None:
     try:
         await server.start()
         quiet_collector()
+        reloads: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = loop.create_task(server.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
         ready(server)
         await stopped.wait()
     finally:

@@ -21,8 +21,8 @@ def free_address() -> str:
         if is_free(address, MQTT_PORT) and is_free(address, HTTPS_PORT):
             return address
     pytest.skip(
-        f"no loopback address on which ports {MQTT_PORT} and {HTTPS_PORT} may be opened, and the SDKs"
-        " know no others"
+        f"no loopback address lets us open ports {MQTT_PORT} and {HTTPS_PORT}, and the SDKs know no"
+        " others"
     )
 
 

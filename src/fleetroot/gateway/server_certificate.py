@@ -2,7 +2,8 @@
 
 The CA signs server certificates for this server's names and nothing else (name-constrained), and is
 never an anchor of a hub. Its key is sealed in the database; the certificate's key lives in memory
-and is new at every start. A certificate of the operator's own is read from its files instead.
+and is new at every start. A certificate of the operator's own is read from its files instead, and
+again whenever they change.
 
 A CA is for ever, because devices in the field trust it. It permits what is beneath its names and
 all of the loopback network; where a new name needs another CA, the CAs before are kept, are
@@ -15,18 +16,21 @@ import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
 
 from fleetroot.custody import KeyCustody, RecordName
 from fleetroot.errors import InvalidArgument
-from fleetroot.gateway.tls import ServerIdentity
+from fleetroot.gateway.tls import ServerIdentity, make_context
 from fleetroot.pki import (
     BACKDATE,
     KeyType,
@@ -96,24 +100,92 @@ def host_names(hostname: str, bind: str, *services: str) -> list[str]:
     return list(dict.fromkeys(hosts))
 
 
-def read_operators(certificate: Path, key: Path) -> ServerCertificate:
-    """A certificate (PEM, its chain behind it) and key (PEM, not encrypted) of the operator's.
+class OperatorsCertificate:
+    """A certificate of the operator's own, and the files that it is read from.
 
-    Raises:
-        InvalidArgument: a file cannot be read, or is not what it should be.
+    Whoever renews it replaces two files, one after the other. What cannot be used is reported once
+    and not taken, so that a half-done or wrong replacement never reaches a port.
     """
-    try:
-        chain = tuple(x509.load_pem_x509_certificates(certificate.read_bytes()))
-        private_key = load_pem_private_key(key.read_bytes(), None)
-        if not isinstance(
-            private_key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-        ):
-            raise InvalidArgument("the server key must be EC, RSA or Ed25519")
-        identity = ServerIdentity(chain, private_key)
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidArgument(
-            f"the server certificate or its key cannot be used: {error}"
-        ) from error
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Describes the files: the certificate with its chain behind it, and its key, not
+        encrypted; both PEM. A root at the end of the chain is what clients are to trust, and is not
+        shown to them.
+        """
+        self._certificate = certificate
+        self._key = key
+        self._seen: tuple[tuple[int, ...], ...] | None = None
+
+    def read(self, now: datetime) -> ServerCertificate:
+        """Reads the files.
+
+        Raises:
+            InvalidArgument: they cannot be read, or a server cannot serve with what they hold.
+        """
+        try:
+            self._seen = self._stamps()
+            return _operators(self._certificate.read_bytes(), self._key.read_bytes(), now)
+        except (OSError, ValueError, TypeError, SSL.Error) as error:
+            raise InvalidArgument(
+                f"the server certificate {self._certificate} cannot be used with the key"
+                f" {self._key}: {error}",
+                reason=f"server certificate unusable: {error}",
+            ) from error
+
+    def read_if_changed(self, now: datetime) -> ServerCertificate | None:
+        """Reads the files again if they are not those that were read last, good or bad.
+
+        Raises:
+            InvalidArgument: as `read`.
+        """
+        try:
+            if self._stamps() == self._seen:
+                return None
+        except OSError:
+            if self._seen is None:
+                return None  # reported already
+            self._seen = None
+        return self.read(now)
+
+    def _stamps(self) -> tuple[tuple[int, ...], ...]:
+        found = [path.stat() for path in (self._certificate, self._key)]
+        return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
+
+
+def _operators(certificate: bytes, key: bytes, now: datetime) -> ServerCertificate:
+    """Raises:
+    ValueError, TypeError, SSL.Error: it cannot be used; the text says why.
+    """
+    chain = tuple(x509.load_pem_x509_certificates(certificate))
+    private_key = load_pem_private_key(key, None)
+    if not isinstance(
+        private_key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+    ):
+        raise TypeError("the key must be EC, RSA or Ed25519")
+    ends_in_root = bool(chain) and chain[-1].issuer == chain[-1].subject
+    shown = chain[:-1] if ends_in_root and len(chain) > 1 else chain
+    identity = ServerIdentity(shown, private_key)
+    for one in chain:
+        if not one.not_valid_before_utc <= now < one.not_valid_after_utc:
+            raise ValueError(
+                f"{one.subject.rfc4514_string()} is valid from {one.not_valid_before_utc} to"
+                f" {one.not_valid_after_utc} only"
+            )
+    for one, above in pairwise(chain):
+        try:
+            one.verify_directly_issued_by(above)
+        except (ValueError, TypeError, InvalidSignature):
+            raise ValueError(
+                f"{one.subject.rfc4514_string()} is not signed by what stands behind it"
+            ) from None
+    make_context(identity, request_client_certificate=False)  # what OpenSSL thinks of it
+    if not ends_in_root:
+        _log.warning(
+            "the operator's certificate comes without its root: server-ca.pem is no use to clients"
+            " that do not have the root from elsewhere",
+            last=chain[-1].subject.rfc4514_string(),
+            signed_by=chain[-1].issuer.rfc4514_string(),
+        )
     return ServerCertificate(identity, to_pem(chain[-1:]), None, None)
 
 
