@@ -69,6 +69,7 @@ ONLY_IN = {
     "starlette": {"api", "app", "gateway.tls"},
     "uvicorn": {"gateway.tls"},
     "httptools": {"gateway.tls"},
+    "websockets": {"gateway.tls"},
     "OpenSSL": {"gateway", "gateway.tls"},
     "uvloop": {"cli", "agent"},
     "click": {"cli"},

@@ -19,7 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fleetroot.gateway.tls import HttpLimits, TlsInfo
-from fleetroot.gateway.tls.http import ABORT, TLS_INFO
+from fleetroot.gateway.tls.http import TLS_INFO
+from fleetroot.gateway.tls.websocket import ABORT
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

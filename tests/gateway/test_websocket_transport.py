@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleetroot.gateway.tls.http import ABORT
+from fleetroot.gateway.tls.websocket import ABORT
 from fleetroot.gateway.websocket import WebSocketLimits, WebSocketTransport
 
 

@@ -22,7 +22,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fleetroot.gateway.refusals import Refusals
-from fleetroot.gateway.tls.http import ABORT, TLS_INFO
+from fleetroot.gateway.tls.http import TLS_INFO
+from fleetroot.gateway.tls.websocket import ABORT
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

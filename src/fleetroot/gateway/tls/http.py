@@ -22,24 +22,17 @@ from cryptography import x509
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.frames import CloseCode, Frame
-from websockets.http11 import Request
 
 from fleetroot.gateway.tls.context import CIPHER_SUITES
 from fleetroot.gateway.tls.listener import TlsListener, bind
 from fleetroot.gateway.tls.peer import TlsInfo
+from fleetroot.gateway.tls.websocket import WebSocketProtocol
 
 # In `scope["extensions"]`: the `TlsInfo` of the connection, for code of ours that wants DER.
 TLS_INFO = "fleetroot.tls"
-# In a WebSocket's `scope["extensions"]`: a function that drops the connection at once, which ASGI
-# has no message for.
-ABORT = "fleetroot.abort"
 
 _TLS_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
-_MAX_FRAGMENTS = 1024  # of a message: empty ones cost a peer next to nothing
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -323,67 +316,6 @@ class _OneWrite(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._transport.set_protocol(protocol)
-
-
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, with TLS facts in the scope and bounds where it has none.
-
-    Takes over a connection from `HttpProtocol`, whose last request asked for it.
-    """
-
-    def __init__(
-        self, *args: Any, server: HttpServer, extensions: dict[str, Any] | None, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._server = server
-        self._extensions = extensions
-        self._stranger_bytes: int | None = server.limits.stranger_bytes  # left; None: no stranger
-        self.close_timeout = server.limits.close_timeout
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._server.connection_lost(plain=self._extensions is None)
-
-    def data_received(self, data: bytes) -> None:
-        if self._stranger_bytes is not None:
-            self._stranger_bytes -= len(data)
-            if self._stranger_bytes < 0:
-                self._fail(CloseCode.MESSAGE_TOO_BIG, "too much before the first answer")
-                return
-        super().data_received(data)
-        if self.conn.handshake_exc is not None and not self.transport.is_closing():
-            # websockets is stricter about heads than httptools; uvicorn does not look whether it
-            # has refused one, and would leave the peer waiting for ever.
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.transport.close()
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if self.response.status_code == 101:
-            extensions: dict[str, Any] = {**(self._extensions or {}), ABORT: self.transport.abort}
-            cast("dict[str, Any]", self.scope["extensions"]).update(extensions)
-
-    def handle_cont(self, event: Frame) -> None:
-        if len(self.frames) >= _MAX_FRAGMENTS:
-            self._fail(CloseCode.POLICY_VIOLATION, "too many fragments")
-        else:
-            super().handle_cont(event)
-
-    async def send(self, message: Any) -> None:
-        if self.close_sent:  # uvicorn takes what the application could not know for a mistake
-            raise ClientDisconnected
-        await super().send(message)
-        if message["type"] == "websocket.send":
-            self._stranger_bytes = None
-
-    def shutdown(self) -> None:
-        """The server stops: the application ends what it is doing, and then the connection."""
-        if not self.handshake_complete:
-            super().shutdown()
-
-    def _fail(self, code: CloseCode, why: str) -> None:
-        self.conn.fail(code, why)
-        self.handle_parser_exception()
 
 
 def tls_extension(info: TlsInfo) -> dict[str, Any]:
