@@ -5,6 +5,7 @@ the test plays.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -157,11 +158,16 @@ async def test_close_sends_what_waits_and_then_a_close_frame() -> None:
     assert server.protocol.calls == ["made", "lost"]
 
 
-async def test_close_is_heard_by_a_connection_that_does_not_read() -> None:
+@pytest.mark.parametrize("end", [WebSocketTransport.close, WebSocketTransport.abort])
+async def test_end_is_heard_by_a_connection_that_does_not_read(
+    end: Callable[[WebSocketTransport], None],
+) -> None:
     server = Server()
     await turns()
     server.transport.pause_reading()
-    server.transport.close()
+    server.message(b"for which it had asked already")
+    await turns()
+    end(server.transport)
     await server.over()
     assert server.protocol.calls[-1] == "lost"
 
@@ -182,7 +188,6 @@ async def test_abort_drops_what_waits() -> None:
     await turns()
     server.reads.clear()
     server.transport.write(b"last")
-    server.transport.pause_reading()
     server.transport.abort()
     await server.over()
     assert server.aborted

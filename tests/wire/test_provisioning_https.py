@@ -418,6 +418,22 @@ async def test_other_path_is_404(fleet: Fleet, device: HttpsDevice, path: str) -
     assert (await device.ask("PUT", f"/{fleet.id_scope}{path}")).status_code == 404
 
 
+@pytest.mark.parametrize("raw", [b"\xe9", b"\xff\xfe", b"\x01", b"%zz", b"a" * 3000])
+async def test_path_that_cannot_be_is_refused_and_not_an_error(
+    fleet: Fleet, device: HttpsDevice, raw: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", fleet.bootstrap["httpsPort"], ssl=fleet.trust(), server_hostname="localhost"
+    )
+    path = f"/{fleet.id_scope}/registrations/".encode() + raw + b"/register?api-version=2026-11-01"
+    head = b"PUT " + path + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    writer.write(head)
+    async with asyncio.timeout(5):
+        status = (await reader.readline()).split()[1]
+    assert status in {b"400", b"404"}
+    writer.close()
+
+
 @pytest.mark.parametrize("path", ["/enrollments/registrations/x", "/registrations/registrations/x"])
 async def test_words_of_the_service_api_are_no_id_scopes(device: HttpsDevice, path: str) -> None:
     assert (await device.ask("POST", path)).status_code == 404
