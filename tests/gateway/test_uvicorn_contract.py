@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from http_service import MEGABYTE, App, Receive, Scope, Send, answer, serving, trust
 from tls.certificates import device
 
@@ -78,6 +80,21 @@ async def test_application_sees_the_client_chain_in_the_tls_extension(tmp_path: 
     assert isinstance(info, TlsInfo)
     assert info.peer_chain == device().chain_der
     assert info.alpn == "http/1.1"
+
+
+async def test_client_whose_name_cannot_be_read_is_served_without_one(tmp_path: Path) -> None:
+    scopes: list[Scope] = []
+    named = device().certificate.public_bytes(Encoding.DER)
+    bits = named.replace(b"\x0c\x08device-1", b"\x03\x08\0evice-1")
+    context = trust()
+    context.load_cert_chain(
+        *replace(device(), certificate=x509.load_der_x509_certificate(bits)).write(tmp_path)
+    )
+    async with serving(noting(scopes)) as running, httpx.AsyncClient(verify=context) as client:
+        await client.get(running.url)
+    (scope,) = scopes
+    assert scope["extensions"]["tls"]["client_cert_name"] is None
+    assert len(scope["extensions"]["tls"]["client_cert_chain"]) == len(device().chain_der)
 
 
 async def test_slow_application_holds_back_a_large_body() -> None:

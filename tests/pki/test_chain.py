@@ -42,6 +42,7 @@ from fleetroot.pki import (
     load_chain,
     verify_chain,
 )
+from fleetroot.pki.certificate import common_name_of, generation_of
 
 ROOT = root()
 ISSUING = ca()
@@ -267,6 +268,14 @@ class TestLeafRefused:
         broken = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x05\x00")
         assert refusal(leaf(extra=[(broken, False)]), ISSUING) is ChainRefusal.MALFORMED
 
+    def test_a_kind_of_alternative_name_that_the_library_does_not_know(self) -> None:
+        x400 = x509.UnrecognizedExtension(
+            x509.SubjectAlternativeName.oid, bytes.fromhex("3004a3023000")
+        )
+        odd = leaf(extra=[(x400, False)])
+        assert refusal(odd, ISSUING) is ChainRefusal.MALFORMED
+        assert generation_of(odd) is None
+
     def test_a_weak_signature(self, openssl: OpenSSL) -> None:
         (openssl.folder / "device.csr").write_bytes(request())
         openssl.run("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca")
@@ -464,6 +473,13 @@ def test_an_intermediate_changed_anywhere_is_refused(at: int, value: int) -> Non
 def test_a_name_that_cannot_be_read_is_malformed() -> None:
     der = ISSUING.public_bytes(Encoding.DER).replace(b"issuing", b"issuin\xff")
     assert refusal(LEAF, x509.load_der_x509_certificate(der)) is ChainRefusal.MALFORMED
+
+
+def test_a_name_that_is_no_text_is_malformed() -> None:
+    der = LEAF.public_bytes(Encoding.DER).replace(b"\x0c\x07issuing", b"\x03\x07\0ssuing")
+    assert refusal(x509.load_der_x509_certificate(der), ISSUING) is ChainRefusal.MALFORMED
+    der = LEAF.public_bytes(Encoding.DER).replace(b"\x0c\x08device-1", b"\x03\x08\0evice-1")
+    assert common_name_of(x509.load_der_x509_certificate(der)) is None
 
 
 class TestWorkIsBounded:

@@ -181,6 +181,10 @@ class TestParsing:
         two = x509.Name([*name("device-1"), *name("device-1")])
         assert refusal_of(request(subject=two)) is CsrRefusal.WRONG_COMMON_NAME
 
+    def test_a_common_name_that_is_no_text_is_refused(self) -> None:
+        bits = DER.replace(b"\x0c\x08device-1", b"\x03\x08\0evice-1")
+        assert refusal_of(bits) is CsrRefusal.NOT_PKCS10
+
     def test_no_common_name_is_refused(self) -> None:
         assert refusal_of(request(subject=x509.Name([]))) is CsrRefusal.WRONG_COMMON_NAME
 

@@ -26,13 +26,20 @@ from fleetroot.storage import Transaction
 NOT_AUTHORIZED = ConnackCode.NOT_AUTHORIZED
 
 
-def foreign(device_id: str, *, self_signed: bool = False) -> Certified:
+UNREADABLE = x509.UnrecognizedExtension(  # an x400Address
+    x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000")
+)
+
+
+def foreign(
+    device_id: str, *, self_signed: bool = False, extra: tuple[x509.ExtensionType, ...] = ()
+) -> Certified:
     """A certificate for the device of a CA that is not ours, or of none."""
     key, ca_key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)])
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Other CA")])
     now = datetime.now(UTC)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name if self_signed else ca_name)
@@ -42,8 +49,10 @@ def foreign(device_id: str, *, self_signed: bool = False) -> Certified:
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .sign(key if self_signed else ca_key, hashes.SHA384())
     )
+    for each in extra:
+        builder = builder.add_extension(each, critical=False)
+    certificate = builder.sign(key if self_signed else ca_key, hashes.SHA384())
     return Certified((certificate.public_bytes(Encoding.DER),), key)
 
 
@@ -89,6 +98,13 @@ async def test_every_api_version_of_the_sdks_is_let_in(fleet: Fleet, version: st
 async def test_certificate_of_a_foreign_ca_is_refused(fleet: Fleet, self_signed: bool) -> None:
     await fleet.provision("dev-1")
     certified = foreign("dev-1", self_signed=self_signed)
+    assert await refusal(fleet.connect("dev-1", certified)) is NOT_AUTHORIZED
+    assert await fleet.refusals() == {"certificate of a foreign CA": 1}
+
+
+async def test_certificate_that_cannot_be_read_is_refused_like_any_other(fleet: Fleet) -> None:
+    await fleet.provision("dev-1")
+    certified = foreign("dev-1", extra=(UNREADABLE,))
     assert await refusal(fleet.connect("dev-1", certified)) is NOT_AUTHORIZED
     assert await fleet.refusals() == {"certificate of a foreign CA": 1}
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
@@ -30,6 +30,7 @@ from fleetroot.pki.keys import (
     certified_key_info,
     is_strongly_signed,
 )
+from fleetroot.pki.unreadable import UNREADABLE
 
 MAX_CSR_CHARACTERS: Final = 8_192
 MAX_CSR_CHARACTERS_ML_DSA: Final = 16_384
@@ -131,7 +132,7 @@ def parse_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> 
     try:
         request = x509.load_der_x509_csr(der)
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise CsrRefused(
             CsrRefusal.NOT_PKCS10, "the certificate signing request is not PKCS#10 in DER"
         ) from error
@@ -202,5 +203,5 @@ def _signature_verifies(request: x509.CertificateSigningRequest, public_key: Pub
         return True
     try:
         return request.is_signature_valid
-    except (UnsupportedAlgorithm, ValueError):
+    except UNREADABLE:
         return False

@@ -341,5 +341,5 @@ def _subject(chain: Sequence[bytes]) -> str | None:
         return None
     try:
         return x509.load_der_x509_certificate(chain[0]).subject.rfc4514_string()
-    except ValueError:
+    except (ValueError, TypeError, x509.InvalidVersion):  # TypeError: a name that is a BIT STRING
         return None
