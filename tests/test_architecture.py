@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "errors": set(),
     "ids": {"errors"},
-    "sas": {"errors"},
+    "sas": {"errors", "ids"},
     "bus": set(),
     "pki": set(),
     "custody": {"pki"},

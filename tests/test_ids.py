@@ -83,6 +83,26 @@ def test_what_is_no_name_is_refused_by_the_word_of_what_it_names(text: str) -> N
         check_name(text, "policy")
 
 
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_texts_are_one_id_if_they_differ_in_the_case_of_ascii_alone(one: str, other: str) -> None:
+    same = one.encode().lower() == other.encode().lower()
+    assert (canonical(one) == canonical(other)) is same
+
+
+@given(st.text(max_size=20))
+def test_the_canonical_form_is_its_own(text: str) -> None:
+    assert canonical(canonical(text)) == canonical(text)
+    assert canonical(text).encode() == text.encode().lower()
+
+
+@pytest.mark.parametrize(
+    ("letter", "looks_like"), [("\u212a", "k"), ("\u00c4", "\u00e4"), ("\u0130", "i\u0307")]
+)
+def test_letters_beyond_ascii_have_no_case(letter: str, looks_like: str) -> None:
+    assert letter.lower() == looks_like
+    assert canonical(letter) != canonical(looks_like)
+
+
 @given(registration_ids)
 def test_spellings_that_differ_in_case_are_one_id(text: str) -> None:
     assert canonical(text.upper()) == canonical(text.lower()) == canonical(canonical(text))

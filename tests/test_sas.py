@@ -161,6 +161,7 @@ def test_a_token_shows_no_signature_in_its_repr() -> None:
         ("hub2", "hub", False),
         ("", "hub", False),
         ("/", "hub", False),
+        ("hub/devices/\u212a", "hub/devices/k", False),  # the Kelvin sign
     ],
 )
 def test_a_token_reaches_its_resource_and_what_is_below(

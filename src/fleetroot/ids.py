@@ -10,11 +10,14 @@ Source: Azure DPS and IoT Hub documentation on registration ids and device ids.
 from __future__ import annotations
 
 import re
+import string
 from typing import Final
 
 from fleetroot.errors import InvalidArgument
 
 MAX_ID_CHARACTERS: Final = 128
+
+_ASCII_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 _REGISTRATION_ID: Final = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._:\-]{0,126}[A-Za-z0-9])?", re.ASCII
@@ -24,8 +27,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-]{1,48}[A-Za-z0-9])", re.A
 
 
 def canonical(identifier: str) -> str:
-    """The form in which two spellings of one id are equal: ASCII lower case."""
-    return identifier.lower()
+    """The form in which two spellings of one id are equal: the letters of ASCII in lower case. Those
+    beyond it stay: the Kelvin sign is no K, and must not name what a K names.
+    """
+    if identifier.isascii():
+        return identifier.lower()
+    return identifier.translate(_ASCII_LOWER)
 
 
 def check_registration_id(text: str) -> str:

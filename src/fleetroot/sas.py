@@ -21,6 +21,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from fleetroot.errors import InvalidArgument, TokenInvalid
+from fleetroot.ids import canonical
 
 MAX_TOKEN_CHARACTERS: Final = 4096
 KEY_BYTES: Final = 64  # of the keys that we generate; what Azure generates for enrollments
@@ -106,7 +107,7 @@ def covers(granted: str, wanted: str) -> bool:
     """Whether a token for the resource `granted` reaches `wanted`: the same or below it, segment by
     segment, case-insensitively.
     """
-    granted, wanted = granted.rstrip("/").lower(), wanted.lower()
+    granted, wanted = canonical(granted.rstrip("/")), canonical(wanted)
     return bool(granted) and (wanted == granted or wanted.startswith(granted + "/"))
 
 

@@ -285,7 +285,7 @@ class Authentication:
         keys = identities.open_keys(self._sealer, identity)
         if keys is None:
             raise Unauthorized("the identity has no keys")
-        if token.resource.lower() != resource.lower():
+        if canonical(token.resource) != canonical(resource):
             raise TokenInvalid("token is for another resource")
         token.check_not_expired(now)
         primary, secondary = keys

@@ -10,6 +10,7 @@ from typing import Final
 
 from fleetroot import sas
 from fleetroot.errors import TokenInvalid
+from fleetroot.ids import canonical
 from fleetroot.provisioning.model import EnrollmentKind, Service
 from fleetroot.registry.assignment import SymmetricKeys
 from fleetroot.sas import SasToken
@@ -39,7 +40,7 @@ def check_token(token: SasToken, service: Service, registration_id: str, now: da
     if token.key_name not in (None, _KEY_NAME):
         raise TokenInvalid("token names another key")
     resource = f"{service.id_scope}/registrations/{registration_id}"
-    if token.resource.lower() != resource.lower():
+    if canonical(token.resource) != canonical(resource):
         raise TokenInvalid("token is for another resource")
     token.check_not_expired(now)
 
