@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import database
 from fleet import Fleet
 from fleetroot.clock import ManualClock
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is not a bug
+settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -63,6 +63,51 @@ def test_arbitrary_field_values_are_a_token_or_are_refused_as_one(
     assert token.expires_at.tzinfo is UTC
 
 
+@st.composite
+def spellings(draw: st.DrawFn, text: str) -> str:
+    """`text` percent-encoded as any client may: what must be, and any of the rest, in any case."""
+    written = ""
+    for character in text:
+        if character in "&=% " or not character.isascii() or draw(st.booleans()):
+            escapes = "".join(f"%{octet:02X}" for octet in character.encode())
+            written += escapes.lower() if draw(st.booleans()) else escapes
+        else:
+            written += character
+    return written
+
+
+@given(
+    resource=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).filter(
+        lambda text: text.isprintable()
+    ),
+    key_name=st.none() | st.text("ab/+=&", min_size=1),
+    at=moments,
+    data=st.data(),
+)
+def test_a_token_is_the_same_however_it_is_spelt(
+    resource: str, key_name: str | None, at: datetime, data: st.DataObject
+) -> None:
+    sr, se = data.draw(spellings(resource)), str(int(at.timestamp()))
+    fields = [f"sr={sr}", f"se={se}", f"sig={data.draw(spellings(signature_of(sr, se)))}"]
+    if key_name is not None:
+        fields.append(f"skn={data.draw(spellings(key_name))}")
+    token = SasToken.parse("SharedAccessSignature " + "&".join(data.draw(st.permutations(fields))))
+    assert token.is_signed_by(KEY)
+    assert (token.resource, token.key_name, token.expires_at) == (resource, key_name, at)
+
+
+@given(place=st.integers(0, 199), character=st.characters(codec="ascii"))
+def test_a_token_changed_anywhere_is_refused_or_means_the_same(place: int, character: str) -> None:
+    whole = sas.sign_token(RESOURCE, KEY, NOW)
+    place %= len(whole)
+    try:
+        changed = SasToken.parse(whole[:place] + character + whole[place + 1 :])
+    except TokenInvalid:
+        return
+    if changed.is_signed_by(KEY):
+        assert changed == SasToken.parse(whole)
+
+
 @pytest.mark.parametrize("order", list(permutations(["sr", "sig", "se", "skn"])))
 def test_fields_may_come_in_any_order(order: tuple[str, ...]) -> None:
     sr, se = quote(RESOURCE, safe=""), "1800000000"
@@ -168,6 +213,23 @@ def test_a_token_reaches_its_resource_and_what_is_below(
     granted: str, wanted: str, reaches: bool
 ) -> None:
     assert sas.covers(granted, wanted) is reaches
+
+
+segments = st.lists(st.sampled_from(["a", "B", "ab", "\u212a", ""]), min_size=1, max_size=4)
+
+
+@given(segments, segments)
+def test_what_a_token_reaches_is_decided_segment_by_segment(
+    granted: list[str], wanted: list[str]
+) -> None:
+    def lowered(levels: list[str]) -> list[bytes]:
+        return [level.encode().lower() for level in levels]
+
+    kept = lowered(granted)
+    while kept and not kept[-1]:
+        kept.pop()
+    expected = bool(kept) and lowered(wanted)[: len(kept)] == kept
+    assert sas.covers("/".join(granted), "/".join(wanted)) is expected
 
 
 def test_a_device_key_is_the_documented_hmac() -> None:

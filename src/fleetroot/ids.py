@@ -27,8 +27,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-]{1,48}[A-Za-z0-9])", re.A
 
 
 def canonical(identifier: str) -> str:
-    """The form in which two spellings of one id are equal: the letters of ASCII in lower case. Those
-    beyond it stay: the Kelvin sign is no K, and must not name what a K names.
+    """The form in which two spellings of one id are equal: the letters of ASCII in lower case.
+    Those beyond it stay: the Kelvin sign is no K, and must not name what a K names.
     """
     if identifier.isascii():
         return identifier.lower()

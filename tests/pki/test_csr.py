@@ -142,6 +142,22 @@ class TestDecodingThePreviewShape:
             decode_csr_pem_or_base64(pem_of("A" * LIMIT), max_characters=LIMIT)
         assert refused.value.reason is CsrRefusal.TOO_LONG
 
+    @given(st.binary(min_size=1, max_size=300), st.integers(1, 80), st.sampled_from(["\n", "\r\n"]))
+    def test_pem_of_any_width_is_decoded(self, der: bytes, width: int, line_break: str) -> None:
+        body = line_break.join(textwrap.wrap(base64.b64encode(der).decode(), width))
+        text = f"-----BEGIN CERTIFICATE REQUEST-----{line_break}{body}{line_break}-----END "
+        text += f"CERTIFICATE REQUEST-----{line_break}"
+        assert decode_csr_pem_or_base64(text, max_characters=LIMIT) == der
+
+    @given(st.integers(0, len(TEXT) - 1), st.characters())
+    def test_text_changed_anywhere_is_another_request_or_none(self, at: int, put: str) -> None:
+        text = TEXT[:at] + put + TEXT[at + 1 :]
+        try:
+            der = decode_csr(text, max_characters=LIMIT)
+        except CsrRefused:
+            return
+        assert (der == DER) == (text == TEXT)
+
     @given(st.text() | st.text("-BEGIN CRTFAQUSD\nA=").map(lambda body: pem_of(TEXT) + body))
     def test_arbitrary_text_is_decoded_or_refused(self, text: str) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,28 @@ from fleetroot.gateway.names import HubName, ProvisioningName, parse_name
 )
 def test_a_user_name_names_its_service(username: str, name: object) -> None:
     assert parse_name(username) == name
+
+
+parts = st.text(st.characters(codec="utf-8", exclude_characters="/?"), min_size=1, max_size=30)
+versions = st.sampled_from(["2019-03-31", "2026-11-01", "x y", "\u0662"])
+
+
+@given(parts, st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), versions)
+def test_the_name_of_a_device_that_provisions_survives_its_spelling(
+    id_scope: str, registration_id: str, version: str
+) -> None:
+    encoded, asked = quote(registration_id, safe=""), quote(version)
+    username = f"{id_scope}/registrations/{encoded}/api-version={asked}&ClientVersion=x%2F1"
+    assert parse_name(username) == ProvisioningName(id_scope, registration_id, version)
+
+
+@given(parts, parts, st.none() | parts, versions, st.booleans())
+def test_the_name_of_a_device_that_works_is_made_of_its_parts(
+    host: str, device_id: str, module_id: str | None, version: str, slash: bool
+) -> None:
+    path = "/".join(filter(None, [host, device_id, module_id]))
+    username = f"{path}{'/' * slash}?DeviceClientType=x&api-version={quote(version)}&y"
+    assert parse_name(username) == HubName(host, device_id, module_id, version)
 
 
 @given(st.text(max_size=200))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mqtt_strategies import unhurried
 
+from fleetroot.agent.answer import Answer
 from fleetroot.errors import ErrorCode
+from fleetroot.gateway.hub_bodies import SYSTEM_PROPERTIES, to_message
 from fleetroot.gateway.mqtt import (
     MalformedProperties,
     format_properties,
@@ -17,8 +20,20 @@ from fleetroot.gateway.mqtt import (
     parse_properties,
     parse_rid_query,
 )
+from fleetroot.hub.model import Hub, Pin, Principal
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 values = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+SENDER = Principal(
+    hub=Hub("h", "n", "hub", "hub.example", START),
+    device_key="d",
+    device_id="d",
+    pin=Pin.KEYS,
+    generation=None,
+    certificate_sha256=None,
+    identity_etag="e",
+    expires_at=START,
+)
 bags = st.dictionaries(values.filter(bool), values, max_size=8)
 
 
@@ -104,6 +119,49 @@ def test_impossible_bag_is_not_written(bag):
 @given(bags)
 def test_bag_survives_the_round_trip(bag):
     assert parse_properties(format_properties(bag)) == bag
+
+
+@st.composite
+def spellings(draw: st.DrawFn, text: str) -> str:
+    """`text` percent-encoded as any client may: what must be, and any of the rest, in any case."""
+    written = ""
+    for character in text:
+        if character in "&=%+#/" or draw(st.booleans()):
+            escapes = "".join(f"%{octet:02X}" for octet in character.encode())
+            written += escapes.lower() if draw(st.booleans()) else escapes
+        else:
+            written += character
+    return written
+
+
+@unhurried
+@given(bags, st.data())
+def test_a_bag_is_the_same_however_it_is_spelt(bag, data):
+    pieces = [
+        f"{data.draw(spellings(key))}={data.draw(spellings(value))}" for key, value in bag.items()
+    ]
+    assert parse_properties("&".join(pieces)) == bag
+
+
+@unhurried
+@given(st.sampled_from(sorted(SYSTEM_PROPERTIES)), values, st.data())
+def test_a_system_property_is_found_however_its_key_is_spelt(key, value, data):
+    text = f"{data.draw(spellings(key))}={data.draw(spellings(value))}"
+    message = to_message(b"", parse_properties(text), SENDER)
+    assert message.system_properties[SYSTEM_PROPERTIES[key]] == value
+    assert message.properties == {}
+
+
+@unhurried
+@given(st.text(max_size=20))
+def test_a_rid_that_was_taken_finds_its_way_back(rid):
+    try:
+        query = parse_rid_query(f"?$rid={rid}")
+    except MalformedProperties:
+        return
+    answer = Answer.parse(f"$iothub/twin/res/200/?$rid={query['$rid']}&$version=1", b"")
+    assert answer.request_id == rid
+    assert answer.parameters["$version"] == "1"
 
 
 @unhurried

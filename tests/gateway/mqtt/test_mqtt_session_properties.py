@@ -4,6 +4,8 @@ the client and the owner do.
 
 from __future__ import annotations
 
+import contextlib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -84,6 +86,38 @@ def test_any_split_of_any_stream_ends_the_same_way(sent, garbage, data):
 @given(st.binary(max_size=300), st.booleans())
 def test_arbitrary_bytes_raise_nothing_but_violations(data, known):
     run([encode(Connect("d")) + data if known else data])
+
+
+@unhurried
+@given(st.lists(packets, max_size=4), st.binary(max_size=30))
+def test_when_the_owner_makes_up_its_mind_makes_no_difference(sent, garbage):
+    stream = b"".join(map(encode, sent)) + garbage
+    session, events, late = ServerSession(), [], None
+    try:
+        events += session.receive_data(encode(Connect("d")))
+        events += session.receive_data(stream)
+        events += session.accept(session_present=False)
+    except SessionViolation as violation:
+        events += violation.events
+        late = violation.reason
+    prompt = run([encode(Connect("d")), stream])
+    assert (events, late, session.data_to_send()) == prompt
+
+
+@unhurried
+@given(st.lists(packets, max_size=4), st.binary(max_size=30), st.lists(packets, max_size=3))
+def test_nothing_happens_after_the_end(sent, garbage, more):
+    session = ServerSession()
+    session.receive_data(encode(Connect("d")))
+    session.accept(session_present=False)
+    with contextlib.suppress(SessionViolation):
+        session.receive_data(b"".join(map(encode, sent)) + garbage)
+    if session.state is not State.CLOSED:
+        return
+    session.data_to_send()
+    for packet in more:
+        assert session.receive_data(encode(packet)) == []
+    assert session.data_to_send() == b""
 
 
 class AnySession(RuleBasedStateMachine):

@@ -72,6 +72,36 @@ def test_header_in_arbitrary_pieces(
     raise AssertionError("the header was not found")
 
 
+def outcome(pieces: list[bytes]) -> tuple[ProxyHeader, bytes] | str | None:
+    """The header and all that follows it, why there is none, or None while more is wanted."""
+    parser = ProxyHeaderParser()
+    try:
+        for at, piece in enumerate(pieces):
+            if (parsed := parser.feed(piece)) is not None:
+                return parsed[0], parsed[1] + b"".join(pieces[at + 1 :])
+    except ProxyHeaderError as error:
+        return str(error)
+    return None
+
+
+@given(
+    st.integers(0, 16),
+    st.integers(0x1F, 0x23),
+    st.sampled_from([0x00, 0x11, 0x12, 0x21, 0x31]),
+    st.integers(0, MAX_SIZE + 10),
+    st.binary(max_size=60),
+    st.data(),
+)
+def test_any_split_of_any_stream_ends_the_same_way(
+    signed: int, command: int, family: int, length: int, after: bytes, data: st.DataObject
+) -> None:
+    start = SIGNATURE + bytes([command, family]) + length.to_bytes(2)
+    stream = start[:signed] + after
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert outcome(pieces) == outcome([stream])
+
+
 @given(st.lists(st.binary(max_size=64), max_size=20), st.booleans())
 def test_garbage_raises_nothing_but_its_error(pieces: list[bytes], signed: bool) -> None:
     parser = ProxyHeaderParser()

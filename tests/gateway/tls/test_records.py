@@ -19,6 +19,23 @@ def test_whole_records_are_counted(sizes: list[int], data: st.DataObject) -> Non
     assert completed == len(sizes)
 
 
+@given(st.sampled_from([b"", b"\x16", b"\x16\x03\x01"]), st.binary(max_size=60), st.data())
+def test_any_split_of_any_stream_has_the_same_records(
+    start: bytes, rest: bytes, data: st.DataObject
+) -> None:
+    def count(pieces: list[bytes]) -> int | None:
+        counter = RecordCounter()
+        try:
+            return sum(counter.feed(memoryview(piece)) for piece in pieces)
+        except NotTlsError:
+            return None
+
+    stream = start + rest
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert count(pieces) == count([stream])
+
+
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_garbage_raises_nothing_but_its_error(pieces: list[bytes]) -> None:
     counter = RecordCounter()
