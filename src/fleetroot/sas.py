@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ KEY_BYTES: Final = 64  # of the keys that we generate; what Azure generates for 
 _MIN_KEY_BYTES: Final = 16
 _MAX_KEY_BYTES: Final = 64
 _SCHEME: Final = "SharedAccessSignature "
+_ENCODED: Final = re.compile("[!-~]+")
 _FIELDS: Final = frozenset({"sr", "sig", "se", "skn"})
 _MAX_EXPIRY: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, where datetime ends
 
@@ -59,8 +61,11 @@ class SasToken:
             raise TokenInvalid("token too long")
         if not text.startswith(_SCHEME):
             raise TokenInvalid("not a shared access signature")
+        encoded = text[len(_SCHEME) :].strip(" \t\r\n")
+        if not _ENCODED.fullmatch(encoded):
+            raise TokenInvalid("token is not percent-encoded")
         fields: dict[str, str] = {}
-        for part in text[len(_SCHEME) :].strip().split("&"):
+        for part in encoded.split("&"):
             name, _, value = part.partition("=")
             if name not in _FIELDS or name in fields:
                 raise TokenInvalid("token has an unknown or repeated field")
