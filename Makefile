@@ -2,11 +2,12 @@
 # What is installed, and in which version, stands in requirements/*.txt with hashes.
 
 PYTHON ?= python3
+FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up bench lint format lock clean
+.PHONY: help install demo test up bench fuzz lint format lock clean
 
 help:  ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +28,9 @@ up: .venv/.installed  ## Start a server on ./data
 bench: .venv/.installed  ## Print the benchmark table
 	@$(BIN)/python -m bench
 
+fuzz: .venv-fuzz/.installed  ## Fuzz each target for FUZZ_SECONDS (600) seconds
+	@.venv-fuzz/bin/python -m fuzz --seconds $(FUZZ_SECONDS)
+
 lint: .venv/.installed-test  ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -40,7 +44,7 @@ lock: .venv/.installed-test  ## Pin and hash the newest versions that the ranges
 	@tools/lock $(PYTHON)
 
 clean:  ## Remove the environments and caches; ./data stays
-	rm -rf .venv .venv-sdk .node-sdk .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-* .node-sdk .fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
@@ -73,3 +77,11 @@ clean:  ## Remove the environments and caches; ./data stays
 	@if command -v npm >/dev/null; then \
 	  echo "Installing the Azure device SDKs for Node into .node-sdk ..." && cd .node-sdk && \
 	  npm ci --ignore-scripts --no-audit --no-fund --silent && touch .installed; fi
+
+# The fuzzer has wheels for few versions of Python, and nobody else needs it.
+.venv-fuzz/.installed: requirements/main.txt requirements/build.txt requirements/fuzz.txt pyproject.toml
+	@echo "Installing Fleetroot and the fuzzer into .venv-fuzz ..."
+	@$(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/pip $(PIP_INSTALL) -r requirements/build.txt -r requirements/main.txt -r requirements/fuzz.txt
+	@.venv-fuzz/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -13,6 +13,7 @@ from fleetroot.gateway.mqtt import (
     Connect,
     Decoder,
     Packet,
+    Pingreq,
     ProtocolViolation,
     Puback,
     Publish,
@@ -101,9 +102,17 @@ def test_nothing_of_a_body_is_lost_in_its_packet(kind, flags, body):
 
 
 @unhurried
+@given(st.integers(1, 8))
+def test_a_remaining_length_takes_at_most_four_bytes(octets):
+    padded = b"\xc0" + b"\x80" * (octets - 1) + b"\x00"
+    expected = ([Pingreq()], None) if octets <= 4 else ([], Violation.REMAINING_LENGTH)
+    assert decode([padded]) == expected
+
+
+@unhurried
 @given(st.lists(packets, max_size=3), st.binary(min_size=1, max_size=20), st.lists(packets))
 def test_there_is_no_way_on_from_a_violation(sent, garbage, more):
-    decoder = Decoder(LIMIT)
+    decoder = Decoder(20)
     decoder.receive(b"".join(map(encode, sent)) + garbage)
     violation = None
     while violation is None:
