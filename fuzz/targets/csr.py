@@ -14,7 +14,7 @@ from fuzz.der import Node, elements, mutate, trees
 
 __all__ = ["MAX_BYTES", "check", "mutate", "seeds"]
 
-MAX_BYTES = 2048
+MAX_BYTES = 4096
 KEY = ec.derive_private_key(7, ec.SECP256R1())
 NAME = "device-1"
 _SHA256 = hashes.SHA256()
@@ -120,7 +120,7 @@ def seeds() -> dict[str, bytes]:
         "secp256k1": request(ec.derive_private_key(7, ec.SECP256K1()), named(NAME)),
         "rsa": request(rsa.generate_private_key(65537, 2048), named(NAME)),
         "rsa-e3": request(rsa.generate_private_key(3, 2048), named(NAME)),
-        "ml-dsa-44": request(mldsa.MLDSA44PrivateKey.generate(), named(NAME), None)[:MAX_BYTES],
+        "ml-dsa-44": request(mldsa.MLDSA44PrivateKey.generate(), named(NAME), None),
         "sample": request(KEY, sample),
         "wishes": builder.sign(KEY, _SHA256).public_bytes(Encoding.DER),
         "two-names": request(KEY, named(NAME, NAME)),
