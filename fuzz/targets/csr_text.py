@@ -53,6 +53,7 @@ def check_armoured(given: str, der: bytes) -> None:
     body = re.sub(r"-----(BEGIN|END) (NEW )?CERTIFICATE REQUEST-----", "", given)
     assert base64.b64encode(der).decode() == "".join(body.split())
     assert given.count("-----") == 4
+    assert given.count("NEW ") in (0, 2), "the armour is of two kinds"
     try:
         theirs = x509.load_pem_x509_csr(given.encode())
     except ValueError:
@@ -82,6 +83,7 @@ def seeds() -> dict[str, bytes]:
         "pem": pem,
         "pem-crlf": pem.replace(b"\n", b"\r\n"),
         "pem-new": pem.replace(b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"),
+        "pem-half-new": pem.replace(b"BEGIN CERTIFICATE", b"BEGIN NEW CERTIFICATE"),
         "pem-twice": pem + pem,
         "pem-certificate": pem.replace(b" REQUEST", b""),
         "pem-header": b"Proc-Type: 4,ENCRYPTED\n" + pem,

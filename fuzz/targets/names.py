@@ -42,6 +42,7 @@ def check(data: bytes) -> None:
             parts = [name.host_name, name.device_id, *filter(None, [name.module_id])]
             assert username.startswith("/".join(parts))
             assert all("/" not in part and 0 < len(part) <= 256 for part in parts)
+            assert "?" not in (name.module_id or "")
             again = f"{'/'.join(parts)}/?{version}"
     if len(again) > 2048:
         return

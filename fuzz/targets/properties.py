@@ -80,6 +80,7 @@ def seeds() -> dict[str, bytes]:
         "empty": b"",
         "python": b"%24.mid=1&%24.ct=application%2Fjson&%24.ce=utf-8&temperatureAlert=false",
         "node": b"%24.mid=1&temperatureAlert=false/",
+        "two-slashes": b"a=b//",
         "null": b"a&b=&c=d=e",
         "repeated": b"a=1&&a=2&",
         "encoded-key": b"%24.cid=x&$.uid=y&%24.exp=2030-01-01T00%3A00%3A00Z",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Any, TypeAlias
 
 from fleetroot.gateway.tls.proxy_protocol import (
     MAX_SIZE,
@@ -21,6 +22,12 @@ CLIENT = struct.pack(">4s4sHH", bytes([203, 0, 113, 7]), bytes([198, 51, 100, 1]
 CLIENT_6 = struct.pack(">16s16sHH", b"\x20\x01" + bytes(14), bytes(15) + b"\1", 4711, 8883)
 
 
+# Source and destination, packed, and their ports; None for those of the connection itself.
+Ends: TypeAlias = tuple[Any, ...] | None
+# These and what follows the header, "refused", or None while more is wanted.
+Outcome: TypeAlias = tuple[Ends, bytes] | str | None
+
+
 def check(data: bytes) -> None:
     """Every split gives the same header and leaves what follows it, and the header is the one that
     a plain reading of the specification finds. So is it for the input behind a valid start.
@@ -32,20 +39,31 @@ def check(data: bytes) -> None:
             assert outcome(pieces) == whole, "another split is another header"
 
 
-def outcome(pieces: list[bytes]) -> tuple[ProxyHeader, bytes] | str | None:
-    """The header and what follows it, "refused", or None while more is wanted."""
+def outcome(pieces: list[bytes]) -> Outcome:
+    """What the parser makes of a stream."""
     parser = ProxyHeaderParser()
     try:
         for at, piece in enumerate(pieces):
             if (found := parser.feed(piece)) is not None:
                 header, rest = found
-                return header, rest + b"".join(pieces[at + 1 :])
+                return packed(header), rest + b"".join(pieces[at + 1 :])
     except ProxyHeaderError:
         return "refused"
     return None
 
 
-def reference(stream: bytes) -> tuple[ProxyHeader, bytes] | str | None:
+def packed(header: ProxyHeader) -> Ends:
+    """A header with its addresses as they were sent: of one IPv6 address there are many texts."""
+    if header.source is None or header.destination is None:
+        assert header.source is header.destination is None
+        return None
+    (source, source_port), (destination, destination_port) = header.source, header.destination
+    kind = socket.AF_INET6 if ":" in source else socket.AF_INET
+    ends = socket.inet_pton(kind, source), socket.inet_pton(kind, destination)
+    return *ends, source_port, destination_port
+
+
+def reference(stream: bytes) -> Outcome:
     """§2.2 read plainly."""
     if not stream.startswith(SIGNATURE):
         return None if SIGNATURE.startswith(stream) else "refused"
@@ -58,23 +76,15 @@ def reference(stream: bytes) -> tuple[ProxyHeader, bytes] | str | None:
     if len(payload) < length:
         return None
     if version_command == 0x20:
-        return ProxyHeader(None, None), rest
+        return None, rest
     if version_command != 0x21:
         return "refused"
-    forms = {0x11: (socket.AF_INET, ">4s4sHH"), 0x21: (socket.AF_INET6, ">16s16sHH")}
+    forms = {0x11: ">4s4sHH", 0x21: ">16s16sHH"}
     if family not in forms:
-        return ProxyHeader(None, None), rest
-    kind, form = forms[family]
-    if length < struct.calcsize(form):
+        return None, rest
+    if length < struct.calcsize(forms[family]):
         return "refused"
-    source, destination, source_port, destination_port = struct.unpack_from(form, payload)
-    return (
-        ProxyHeader(
-            (socket.inet_ntop(kind, source), source_port),
-            (socket.inet_ntop(kind, destination), destination_port),
-        ),
-        rest,
-    )
+    return struct.unpack_from(forms[family], payload), rest
 
 
 def seeds() -> dict[str, bytes]:
@@ -84,6 +94,7 @@ def seeds() -> dict[str, bytes]:
     return {
         "ipv4": SIGNATURE + b"\x21\x11\x00\x0c" + CLIENT + tls,
         "ipv6": SIGNATURE + b"\x21\x21\x00\x24" + CLIENT_6 + tls,
+        "ipv4-in-ipv6": SIGNATURE + b"\x21\x21\x00\x24" + bytes(12) + CLIENT_6[4:],
         "ipv4-tlv": SIGNATURE + b"\x21\x11\x00\x13" + CLIENT + crc,
         "local": SIGNATURE + b"\x20\x00\x00\x00" + tls,
         "unspec": SIGNATURE + b"\x21\x00\x00\x00",

@@ -127,6 +127,7 @@ class TestDecodingThePreviewShape:
         [
             pem_of(TEXT, "CERTIFICATE"),
             pem_of(TEXT) + pem_of(TEXT),
+            pem_of(TEXT).replace("BEGIN CERT", "BEGIN NEW CERT"),
             pem_of(TEXT).replace("-----END", "----END"),
             pem_of(""),
             "Proc-Type: 4,ENCRYPTED\n" + pem_of(TEXT),
