@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "fleetroot"
 
-WORDS = {"clock", "errors", "ids", "sas"}
+WORDS = {"clock", "errors", "ids", "pace", "sas"}
 ROOMS = {"pki", "custody", "registry", "provisioning", "hub", "storage", "bus"}
 
 # What each part may import of ours, beside itself. A part that is not here is not in the plan.
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "errors": set(),
     "ids": {"errors"},
+    "pace": set(),
     "sas": {"errors", "ids"},
     "bus": set(),
     "pki": set(),
@@ -36,10 +37,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"gateway"} | ROOMS | WORDS,
     "agent": {"pki"} | WORDS,
     "settings": set(),
+    "limits": {"settings", "gateway", "gateway.tls"},
     "logs": set(),
     "metrics": set(),
     "bootstrap": {"settings", "registry", "provisioning", "hub", "storage"} | WORDS,
-    "app": {"settings", "bootstrap", "metrics", "gateway", "gateway.tls", "api"} | ROOMS | WORDS,
+    "app": {"settings", "limits", "bootstrap", "metrics", "gateway", "gateway.tls", "api"}
+    | ROOMS
+    | WORDS,
     "cli": {"settings", "logs", "app", "agent", "custody", "pki"} | WORDS,
 }
 # Of these rooms, provisioning and hubs need these names: seals for the secrets they own, and the
@@ -86,6 +90,7 @@ STANDS_ON: dict[str, set[str]] = {
     "clock": set(),
     "errors": set(),
     "ids": set(),
+    "pace": set(),
     "sas": set(),
     "bus": set(),
     "pki": {"cryptography"},

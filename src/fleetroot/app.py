@@ -38,18 +38,21 @@ from fleetroot.clock import Clock, SystemClock
 from fleetroot.custody import KeyStore, MasterKey, MasterKeyConfig, Sealer, load_master_key
 from fleetroot.errors import FleetrootError, Unavailable
 from fleetroot.gateway import server_certificate
-from fleetroot.gateway.connection import DeviceConnection, MqttLimits, Wire
+from fleetroot.gateway.connection import DeviceConnection, Wire
 from fleetroot.gateway.hub_wire import HubWire
 from fleetroot.gateway.names import ProvisioningName, parse_name
 from fleetroot.gateway.provisioning_wire import ProvisioningWire
+from fleetroot.gateway.refusal_history import RefusalHistory, Subject, SubjectKind
 from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.server_certificate import OperatorsCertificate, ServerCertificate
-from fleetroot.gateway.tls import HttpServer, Refusal, TlsLimits, TlsListener, make_context
+from fleetroot.gateway.tls import HttpServer, Refusal, TlsListener, make_context
 from fleetroot.gateway.websocket import MqttOverWebSocket
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
+from fleetroot.limits import FAULTS, http_limits, mqtt_limits, raise_open_files, tls_limits
 from fleetroot.metrics import Metrics
+from fleetroot.pace import Pace
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.issuance import Issuance
@@ -75,7 +78,18 @@ class Server:
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
         self.ports: dict[str, int] = {}
-        self._refusals = Refusals(self.metrics.count_refusal)
+        self._failures: Pace[str] = Pace(
+            settings.failures_per_source_per_second,
+            settings.failures_per_source,
+            self.clock.monotonic,
+        )
+        self._refusals = Refusals(
+            self.metrics.count_refusal,
+            self.clock,
+            history=RefusalHistory(in_all=settings.refusals_kept),
+            lines_per_second=settings.refusal_lines_per_second,
+            charge=self._failures.take,
+        )
         self._running: list[asyncio.Task[None]] = []
         self._tls: list[tuple[TlsListener, bool]] = []  # whether it asks for a certificate
         self._http: list[HttpServer] = []
@@ -87,6 +101,8 @@ class Server:
             if settings.server_certificate is not None and settings.server_key is not None
             else None
         )
+        self._files = raise_open_files()
+        self._mqtt_limits = mqtt_limits(settings)
 
     # --- start
 
@@ -117,6 +133,7 @@ class Server:
                     self.hubs.remove_old_events,
                     self.hubs.renewal.remove_expired,
                     self._renew_server_certificate,
+                    self._summarize_refusals,
                 ),
                 name="short duties",
             ),
@@ -152,7 +169,17 @@ class Server:
             self.store, bus, clock, lease=timedelta(seconds=settings.lease_seconds)
         )
         self.hubs = Hubs(
-            self.store, issuance, self._sealer, self._outbox, clock, _retention(settings)
+            self.store,
+            issuance,
+            self._sealer,
+            self._outbox,
+            clock,
+            _retention(settings),
+            Pace(
+                settings.connects_per_device_per_second,
+                settings.connects_per_device,
+                clock.monotonic,
+            ),
         )
         directory = Directory(self._sealer)
         self.administration = Administration(self.store, directory, self._sealer, clock)
@@ -212,16 +239,17 @@ class Server:
         )
         self.metrics.add_gauges(self._gauges)
         operator = AdminToken(token_sha256)
-        plain.app = http_application(services, self._refusals)
-        console.app = console_application(services, operator, self._refusals)
+        bodies = settings.http_body_bytes
+        plain.app = http_application(services, self._refusals, bodies)
+        console.app = console_application(services, operator, self._refusals, bodies)
         https.app = DevicePort(
             DeviceRegistrations(self.provisioning, self._refusals, self.clock),
             MqttOverWebSocket(self._device_connection, self._refusals),
-            https_application(services, operator, self._refusals, self.metrics.registry),
+            https_application(services, operator, self._refusals, bodies, self.metrics.registry),
         )
 
     def _http_server(self, app: ASGIApp) -> HttpServer:
-        server = HttpServer(app)
+        server = HttpServer(app, http_limits(self.settings), self._http_refused)
         self._http.append(server)
         return server
 
@@ -246,18 +274,16 @@ class Server:
             port,
             factory,
             make_context(self._certificate.identity, request_client_certificate=ask),
-            TlsLimits(
-                connections=settings.max_connections,
-                handshakes_per_source=settings.max_handshakes_per_source,
-            ),
+            tls_limits(settings, self._files),
             on_refused=self._handshake_refused,
+            is_barred=self._failures.is_spent,
             trusted_proxies=settings.trusted_proxies,
         )
         self._tls.append((listener, ask))
         return listener
 
     def _device_connection(self) -> DeviceConnection:
-        connection = DeviceConnection(self._wire, self._refusals, MqttLimits())
+        connection = DeviceConnection(self._wire, self._refusals, self._mqtt_limits)
         self._devices.add(connection)
         return connection
 
@@ -265,15 +291,24 @@ class Server:
         """The translation of the service that the user name names."""
         name = parse_name(username)
         if isinstance(name, ProvisioningName):
-            connection.device = name.registration_id
-            return ProvisioningWire(connection, name, self.provisioning, self._refusals, self.clock)
-        connection.device = name.device_id
-        return HubWire(connection, name, self.hubs, self._refusals, self.clock)
+            connection.about = Subject(
+                SubjectKind.REGISTRATION, name.id_scope, name.registration_id
+            )
+            return ProvisioningWire(connection, name, self.provisioning, self.clock)
+        connection.about = Subject(SubjectKind.DEVICE, name.host_name, name.device_id)
+        return HubWire(connection, name, self.hubs, self.clock)
+
+    def _http_refused(self, reason: str, peer: str) -> None:
+        self._refusals.add("http", reason, peer=peer)
 
     def _handshake_refused(self, refusal: Refusal) -> None:
         peer = f"{refusal.peer[0]}:{refusal.peer[1]}" if refusal.peer else "?"
         reason = f"{refusal.reason}: {refusal.detail}" if refusal.detail else refusal.reason
-        self._refusals.add("tls", reason, peer=peer)
+        # What was turned away at the door has cost nothing yet, and is charged for nothing.
+        self._refusals.add("tls", reason, peer=peer, charge=refusal.reason in FAULTS)
+
+    async def _summarize_refusals(self) -> None:
+        self._refusals.summarize()
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
         assert self._mqtt is not None  # noqa: S101 - gauges are read once it is there

@@ -159,6 +159,12 @@ class Unavailable(FleetrootError):
     code = ErrorCode.UNAVAILABLE
 
 
+class Throttled(Unavailable):
+    """The peer asks more often than it may; asking later helps."""
+
+    code = ErrorCode.THROTTLED
+
+
 class NoSuchRequest(EtagMismatch):
     """A certificate request asks to replace one that is not active."""
 

@@ -58,4 +58,6 @@ def configure(level: str, shape: Literal["text", "json"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    # It warns at every request that is not HTTP; those are counted and logged as refusals.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.getLogger("fleetroot").setLevel(_LEVELS[level])

@@ -68,9 +68,37 @@ class Settings(BaseSettings):
     event_retention_count: int = Field(default=1_000_000, gt=0)
     event_retention_megabytes: int = Field(default=1024, gt=0)
     lease_seconds: float = Field(default=10.0, gt=0)
-    max_connections: int = Field(default=100_000, gt=0)
-    max_handshakes_per_source: int = Field(default=64, gt=0)
     drain_seconds: float = Field(default=5.0, ge=0)
+
+    # What peers may ask; see docs/limits.md.
+    max_connections: int = Field(default=100_000, gt=0)
+    max_handshakes: int = Field(default=2048, gt=0)
+    max_handshakes_per_source: int = Field(default=64, gt=0)
+    max_strangers_per_source: int = Field(default=1024, gt=0)
+    uncapped_sources: tuple[IPv4Network | IPv6Network, ...] = ()
+    failures_per_source: int = Field(default=500, gt=0)
+    failures_per_source_per_second: float = Field(default=20.0, gt=0)
+    first_flight_seconds: float = Field(default=5.0, gt=0)
+    handshake_seconds: float = Field(default=15.0, gt=0)
+    handshake_bytes: int = Field(default=32 * 1024, ge=4096)
+    handshake_steps: int = Field(default=32, ge=8)
+    connect_seconds: float = Field(default=10.0, gt=0)
+    connect_bytes: int = Field(default=16 * 1024, ge=4096)
+    packet_bytes: int = Field(default=320 * 1024, ge=4096)
+    keep_alive_seconds: float = Field(default=1767.0, gt=0)
+    unattested_seconds: float = Field(default=60.0, gt=0)
+    failed_attestations: int = Field(default=10, gt=0)
+    max_waiting: int = Field(default=256, gt=0)
+    write_buffer_bytes: int = Field(default=1024 * 1024, ge=64 * 1024)
+    connects_per_device: int = Field(default=30, gt=0)
+    connects_per_device_per_second: float = Field(default=1.0, gt=0)
+    http_head_bytes: int = Field(default=32 * 1024, ge=4096)
+    http_head_seconds: float = Field(default=10.0, gt=0)
+    http_body_bytes: int = Field(default=1024 * 1024, ge=96 * 1024)
+    http_body_seconds: float = Field(default=30.0, gt=0)
+    http_keep_alive_seconds: int = Field(default=30, gt=0)
+    refusals_kept: int = Field(default=5000, gt=0)
+    refusal_lines_per_second: float = Field(default=20.0, gt=0)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -108,6 +136,12 @@ class Settings(BaseSettings):
     def _both_or_none(self) -> Settings:
         if (self.server_certificate is None) != (self.server_key is None):
             raise ValueError("server_certificate and server_key go together")
+        return self
+
+    @model_validator(mode="after")
+    def _first_flight_is_part_of_handshake(self) -> Settings:
+        if self.first_flight_seconds > self.handshake_seconds:
+            raise ValueError("first_flight_seconds is over handshake_seconds")
         return self
 
     @classmethod

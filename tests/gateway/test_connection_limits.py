@@ -21,7 +21,7 @@ GET_TWIN = "$iothub/twin/GET/?$rid=1"
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch, limits: MqttLimits) -> None:
     """The server gives devices `limits`."""
-    monkeypatch.setattr(app, "MqttLimits", lambda: limits)
+    monkeypatch.setattr(app, "mqtt_limits", lambda _settings: limits)
 
 
 # --- silence

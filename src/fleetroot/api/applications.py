@@ -7,25 +7,28 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fleetroot.api import enrollments, errors, operator
+from fleetroot.api import enrollments, errors, explain, operator
 from fleetroot.api.access import AdminToken, OperatorOrLoopback
 from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
 from fleetroot.api.services import Services, services_of
 from fleetroot.errors import NotFound
 from fleetroot.gateway.refusals import Refusals
 
-_MAX_BODY_BYTES = 1024 * 1024
-
 
 def https_application(
-    services: Services, admin_token: AdminToken, refusals: Refusals, metrics: CollectorRegistry
+    services: Services,
+    admin_token: AdminToken,
+    refusals: Refusals,
+    max_body_bytes: int,
+    metrics: CollectorRegistry,
 ) -> FastAPI:
     """What operators and services find on the HTTPS port: health, metrics, the operator API and the
     provisioning service API.
     """
-    app = _application(services, refusals)
+    app = _application(services, refusals, max_body_bytes)
     app.state.admin_token = admin_token
     app.include_router(operator.router)
+    app.include_router(explain.router)
     app.include_router(enrollments.router)
 
     @app.get("/healthz")
@@ -61,11 +64,14 @@ class DevicePort:
             await self._others(scope, receive, send)
 
 
-def console_application(services: Services, admin_token: AdminToken, refusals: Refusals) -> FastAPI:
+def console_application(
+    services: Services, admin_token: AdminToken, refusals: Refusals, max_body_bytes: int
+) -> FastAPI:
     """The console port: the operator API, for clients that must not be asked for a certificate."""
-    app = _application(services, refusals)
+    app = _application(services, refusals, max_body_bytes)
     app.state.admin_token = admin_token
     app.include_router(operator.router)
+    app.include_router(explain.router)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -76,9 +82,9 @@ def console_application(services: Services, admin_token: AdminToken, refusals: R
     return app
 
 
-def http_application(services: Services, refusals: Refusals) -> FastAPI:
+def http_application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
     """The plain port: CA certificates, which are public and carry their own protection."""
-    app = _application(services, refusals)
+    app = _application(services, refusals, max_body_bytes)
 
     @app.get("/pki/{authority_id}/ca.cer")
     async def ca_certificate(request: Request, authority_id: str) -> Response:
@@ -95,11 +101,14 @@ def http_application(services: Services, refusals: Refusals) -> FastAPI:
     return app
 
 
-def _application(services: Services, refusals: Refusals) -> FastAPI:
+def _application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
     app = FastAPI(
         title="Fleetroot", version=services.version, openapi_url=None, redirect_slashes=False
     )
     app.state.services = services
+    app.state.refusals = refusals
     errors.install(app, refusals, services.clock)
-    app.add_middleware(errors.BodyLimit, limit=_MAX_BODY_BYTES, clock=services.clock)
+    app.add_middleware(
+        errors.BodyLimit, limit=max_body_bytes, refusals=refusals, clock=services.clock
+    )
     return app

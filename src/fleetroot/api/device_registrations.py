@@ -21,6 +21,7 @@ from fleetroot.clock import Clock
 from fleetroot.errors import FleetrootError, InvalidArgument, TooLarge
 from fleetroot.gateway.error_bodies import error_body
 from fleetroot.gateway.names import CsrField
+from fleetroot.gateway.refusal_history import Subject, SubjectKind
 from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.registration_bodies import (
     MAX_BODY_BYTES,
@@ -185,12 +186,15 @@ class DeviceRegistrations:
         client = scope["client"]
         trace_id = self._refusals.add(
             "provisioning",
-            error.reason,
+            error,
             peer=f"{client[0]}:{client[1]}" if client else "?",
-            device=path.registration_id,
+            about=Subject(SubjectKind.REGISTRATION, path.id_scope, path.registration_id),
         )
         status, retry_after = error.code.status, error.retry_after
-        headers = [(b"x-ms-error-code", str(error.code.value).encode())]
+        headers = [
+            (b"x-ms-error-code", str(error.code.value).encode()),
+            (b"x-ms-request-id", trace_id.encode()),
+        ]
         if retry_after is None and (status == 429 or status >= 500):
             retry_after = _RETRY_AFTER
         if retry_after is not None:

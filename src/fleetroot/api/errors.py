@@ -22,17 +22,23 @@ _CODES = {
     413: ErrorCode.TOO_LARGE,
     429: ErrorCode.THROTTLED,
 }
+# Callers who are nobody, and paths that are nothing: what scanners make. An operator who asks for
+# what is gone, or says something wrong, is not one.
+_CHARGED = {ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_INVALID}
 
 
 def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     """Makes every error of `app` an answer with the documented body."""
 
     def answer(request: Request, error: FleetrootError, status: int | None = None) -> Response:
-        peer = f"{request.client.host}:{request.client.port}" if request.client else "?"
         trace_id = refusals.add(
-            "http", error.reason, label=error.code.name, peer=peer, device=request.url.path
+            "http",
+            f"{error.reason}: {request.url.path}",
+            label=error.code.name,
+            peer=_peer(request.scope),
+            charge=error.code in _CHARGED,
         )
-        headers = {"x-ms-error-code": str(error.code.value)}
+        headers = {"x-ms-error-code": str(error.code.value), "x-ms-request-id": trace_id}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
         if error.code.status == 401:
@@ -69,12 +75,18 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else "?"
+
+
 class BodyLimit:
     """Ends a request whose body is over its limit, before it is in memory."""
 
-    def __init__(self, app: ASGIApp, limit: int, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, limit: int, refusals: Refusals, clock: Clock) -> None:
         self._app = app
         self._limit = limit
+        self._refusals = refusals
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +95,7 @@ class BodyLimit:
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or len(declared) > 12 or int(declared) > self._limit:
-            await self._refuse(send)
+            await self._refuse(scope, send)
             return
         received = 0
 
@@ -98,10 +110,12 @@ class BodyLimit:
 
         await self._app(scope, bounded, send)
 
-    async def _refuse(self, send: Send) -> None:
+    async def _refuse(self, scope: Scope, send: Send) -> None:
         error = TooLarge(f"a body is at most {self._limit} bytes")
-        body = error_body(error, self._clock.now())
+        trace_id = self._refusals.add("http", error, label=error.code.name, peer=_peer(scope))
+        body = error_body(error, self._clock.now(), trace_id)
         headers = [
+            (b"x-ms-request-id", trace_id.encode()),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),

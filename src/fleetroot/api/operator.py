@@ -25,12 +25,14 @@ from fleetroot.hub.model import Event
 from fleetroot.registry.model import Authority, Certificate, Device
 
 
-class _OperatorRoute(AuthorizedRoute):
+class OperatorRoute(AuthorizedRoute):
+    """A route for the operator alone."""
+
     async def authorize(self, request: Request) -> None:
         require_operator(request)
 
 
-router = APIRouter(prefix="/fleetroot", route_class=_OperatorRoute)
+router = APIRouter(prefix="/fleetroot", route_class=OperatorRoute)
 
 _Limit = Annotated[int, Query(ge=1, le=1000)]
 _RowNumber = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
@@ -85,9 +87,9 @@ async def devices(request: Request, after: str = "", limit: _Limit = 100) -> dic
     """A page of devices, by id; `next` is the `after` of the next page."""
     services = services_of(request)
     found = await services.registry.devices(services.namespace, after=after, limit=limit)
-    names = await _policy_names(services)
+    names = await policy_names(services)
     return {
-        "value": [_device(device, names) for device in found],
+        "value": [device_body(device, names) for device in found],
         "next": found[-1].device_id if len(found) == limit else None,
     }
 
@@ -105,9 +107,9 @@ async def device(request: Request, device_id: str) -> dict[str, Any]:
         {"hub": s.principal.hub.name, "since": iso8601(s.since)}
         for s in services.hubs.live.of(found.namespace_id, found.device_key)
     ]
-    return _device(found, await _policy_names(services)) | {
+    return device_body(found, await policy_names(services)) | {
         "connections": live,
-        "certificates": [_certificate(certificate, now) for certificate in certificates],
+        "certificates": [certificate_body(certificate, now) for certificate in certificates],
     }
 
 
@@ -121,7 +123,7 @@ async def revoke(
         services.namespace, device_id, disable=body.disable if body else False
     )
     return {
-        "device": _device(revocation.device, await _policy_names(services)),
+        "device": device_body(revocation.device, await policy_names(services)),
         "certificatesRevoked": revocation.certificates,
     }
 
@@ -131,7 +133,7 @@ async def disable(request: Request, device_id: str) -> dict[str, Any]:
     """Refuses a device's connections and ends the live one; its certificates stay as they are."""
     services = services_of(request)
     found = await services.registry.set_enabled(services.namespace, device_id, False)
-    return _device(found, await _policy_names(services))
+    return device_body(found, await policy_names(services))
 
 
 @router.post("/devices/{device_id}/enable")
@@ -139,7 +141,7 @@ async def enable(request: Request, device_id: str) -> dict[str, Any]:
     """Lets a device in again."""
     services = services_of(request)
     found = await services.registry.set_enabled(services.namespace, device_id, True)
-    return _device(found, await _policy_names(services))
+    return device_body(found, await policy_names(services))
 
 
 @router.get("/certificates")
@@ -156,7 +158,7 @@ async def certificates(
     )
     now = services.clock.now()
     return {
-        "value": [_certificate(certificate, now) for certificate in found],
+        "value": [certificate_body(certificate, now) for certificate in found],
         "next": found[-1].id if len(found) == limit else None,
     }
 
@@ -167,7 +169,7 @@ async def certificate(request: Request, name: str) -> dict[str, Any]:
     services = services_of(request)
     found = await services.registry.certificate(services.namespace, name)
     parsed = x509.load_der_x509_certificate(found.certificate)
-    return _certificate(found, services.clock.now()) | {
+    return certificate_body(found, services.clock.now()) | {
         "subject": parsed.subject.rfc4514_string(),
         "issuer": parsed.issuer.rfc4514_string(),
         "pem": parsed.public_bytes(Encoding.PEM).decode(),
@@ -202,7 +204,8 @@ async def events(
     return {"value": [_event(event) for event in found], "next": next_}
 
 
-async def _policy_names(services: Services) -> dict[str, str]:
+async def policy_names(services: Services) -> dict[str, str]:
+    """The names of the namespace's policies, by their ids."""
     policies = await services.registry.policies(services.namespace)
     return {policy.id: policy.name for policy in policies}
 
@@ -218,7 +221,8 @@ def _authority(authority: Authority) -> dict[str, Any]:
     }
 
 
-def _device(device: Device, policy_names: dict[str, str]) -> dict[str, Any]:
+def device_body(device: Device, policy_names: dict[str, str]) -> dict[str, Any]:
+    """A device as JSON shows it."""
     return {
         "deviceId": device.device_id,
         "uuid": str(device.uuid),
@@ -232,7 +236,8 @@ def _device(device: Device, policy_names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _certificate(certificate: Certificate, now: datetime) -> dict[str, Any]:
+def certificate_body(certificate: Certificate, now: datetime) -> dict[str, Any]:
+    """A row of the inventory as JSON shows it."""
     return {
         "id": certificate.id,
         "deviceId": certificate.device_id,

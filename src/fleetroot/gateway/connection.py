@@ -34,7 +34,8 @@ from fleetroot.gateway.mqtt import (
     UnsubscribeReceived,
     Will,
 )
-from fleetroot.gateway.refusals import Refusals
+from fleetroot.gateway.refusal_history import Subject
+from fleetroot.gateway.refusals import Refusals, new_trace_id
 from fleetroot.gateway.tls import TlsInfo
 from fleetroot.gateway.work import Work
 from fleetroot.sas import SasToken
@@ -52,16 +53,31 @@ class MqttLimits:
         keep_alive_seconds: the longest silence, whatever keep-alive was asked for.
         waiting: most messages of a device that are not durable, and requests not answered.
         write_buffer_bytes: most bytes that wait for a slow reader.
+        connect_bytes: largest CONNECT, from anybody.
+        packet_bytes: largest packet of a device that was let in to a hub.
+        failed_attestations: most of one connection to provision.
+        unattested_seconds: longest that a connection to provision stands without, or since, an
+            attestation.
     """
 
     connect_seconds: float = 10.0
     keep_alive_seconds: float = 1767.0
     waiting: int = 256
     write_buffer_bytes: int = 1024 * 1024
+    connect_bytes: int = 16 * 1024
+    packet_bytes: int = 320 * 1024
+    failed_attestations: int = 10
+    unattested_seconds: float = 60.0
 
 
 class Wire(Protocol):
-    """The translation of one service."""
+    """The translation of one service.
+
+    Attributes:
+        max_packet_bytes: largest packet that it takes once the device is let in.
+    """
+
+    max_packet_bytes: int
 
     async def connect(self, connect: Connect) -> bool:
         """Lets the device in, and says whether it resumes a session.
@@ -98,7 +114,10 @@ class DeviceConnection(asyncio.Protocol):
         self._make_wire = make_wire
         self._refusals = refusals
         self._limits = limits
-        self._session = ServerSession(max_keep_alive_timeout=limits.keep_alive_seconds)
+        self._session = ServerSession(
+            max_connect_bytes=limits.connect_bytes,
+            max_keep_alive_timeout=limits.keep_alive_seconds,
+        )
         self._wire: Wire | None = None
         self._transport: asyncio.Transport
         self._loop: asyncio.AbstractEventLoop
@@ -111,7 +130,8 @@ class DeviceConnection(asyncio.Protocol):
         self._end_timer: asyncio.TimerHandle | None = None
         self.peer = "?"
         self.peer_chain: tuple[bytes, ...] = ()
-        self.device: str | None = None  # for logs, once CONNECT named it
+        self.about: Subject | None = None  # once CONNECT named it
+        self._trace_id: str | None = None
 
     # --- asyncio.Protocol
 
@@ -161,6 +181,24 @@ class DeviceConnection(asyncio.Protocol):
 
     # --- what wires ask for
 
+    @property
+    def limits(self) -> MqttLimits:
+        """What the device may ask."""
+        return self._limits
+
+    @property
+    def trace_id(self) -> str:
+        """By which everything that is refused on this connection is found."""
+        if self._trace_id is None:
+            self._trace_id = new_trace_id()
+        return self._trace_id
+
+    def vouch(self) -> None:
+        """The device has proved who it is: its connection is no stranger's any more."""
+        vouch: Callable[[], None] | None = self._transport.get_extra_info("vouch")
+        if vouch is not None:
+            vouch()
+
     def flush(self) -> None:
         """Sends what the session has queued; closes once the session is closed."""
         if self._transport.is_closing():
@@ -169,7 +207,7 @@ class DeviceConnection(asyncio.Protocol):
         if data:
             self._transport.write(data)
             if self._transport.get_write_buffer_size() > self._limits.write_buffer_bytes:
-                self._refused("slow reader", "write buffer over its limit")
+                self.report("slow reader", "write buffer over its limit")
                 self._transport.abort()
                 return
         if self._session.state is State.CLOSED:
@@ -224,10 +262,18 @@ class DeviceConnection(asyncio.Protocol):
         """Waits until nothing is being done for this connection any more."""
         await self._work.settle()
 
-    def refuse(self, reason: str, detail: str) -> None:
-        """Closes the connection for something the client must not do; it is not told why."""
-        self._refused(reason, detail)
+    def refuse(self, what: str, reason: str, *, charge: bool = True) -> None:
+        """Closes the connection for something the client must not do; it is not told why. See
+        `Refusals.add` for the parameters.
+        """
+        self.report(what, reason, charge=charge)
         self.close()
+
+    def report(self, what: str, reason: str | FleetrootError, *, charge: bool = True) -> None:
+        """Reports that something was refused; see `Refusals.add`."""
+        self._refusals.add(
+            what, reason, peer=self.peer, about=self.about, trace_id=self.trace_id, charge=charge
+        )
 
     def end_after(self, seconds: float, end: Callable[[], None]) -> None:
         """Calls `end` after so many seconds, unless the connection is over by then; what was to be
@@ -282,7 +328,7 @@ class DeviceConnection(asyncio.Protocol):
             wire = await self._make_wire(self, connect.username or "")
             present = await wire.connect(connect)
         except FleetrootError as error:
-            self._refused("connect", error.reason)
+            self.report("connect", error)
             self._session.refuse(_connack(error))
             self.flush()
             return
@@ -293,7 +339,7 @@ class DeviceConnection(asyncio.Protocol):
         self._heard_at = self._loop.time()
         self._keep_alive()
         try:
-            events = self._session.accept(present)
+            events = self._session.accept(present, wire.max_packet_bytes)
         except SessionClosed:
             return
         except SessionViolation as violation:
@@ -307,13 +353,10 @@ class DeviceConnection(asyncio.Protocol):
 
     def _violated(self, violation: SessionViolation) -> None:
         self._handle(list(violation.events))
-        self._refused("protocol", f"{violation.reason}: {violation.message}")
-
-    def _refused(self, what: str, reason: str) -> None:
-        self._refusals.add(what, reason, peer=self.peer, device=self.device)
+        self.report("protocol", f"{violation.reason}: {violation.message}")
 
     def _no_connect(self) -> None:
-        self._refused("protocol", "no CONNECT in time")
+        self.report("protocol", "no CONNECT in time")
         self._transport.abort()
 
     def _keep_alive(self) -> None:
@@ -325,7 +368,7 @@ class DeviceConnection(asyncio.Protocol):
             self._heard_at = self._loop.time()
         silent = self._loop.time() - self._heard_at
         if silent >= timeout:
-            self._refused("keep-alive", f"silent: {silent:.0f} s")
+            self.report("keep-alive", f"silent: {silent:.0f} s", charge=False)
             self.close()
             return
         self._timer = self._loop.call_later(timeout - silent, self._keep_alive)
@@ -339,11 +382,19 @@ class DeviceConnection(asyncio.Protocol):
         """A failure of one request is this connection's end, never the server's."""
         match error:
             case ProtocolViolation():
-                self.refuse("protocol", error.message)
+                self.refuse("protocol", f"{error.reason}: {error.message}")
             case FleetrootError():
-                self.refuse("request", error.reason)
+                self.report("request", error)
+                self.close()
             case _:
-                _log.error("unexpected failure", peer=self.peer, device=self.device, exc_info=error)
+                device = self.about.id if self.about else None
+                _log.error(
+                    "unexpected failure",
+                    peer=self.peer,
+                    device=device,
+                    trace_id=self.trace_id,
+                    exc_info=error,
+                )
                 self.close()
 
     def _adapt_reading(self) -> None:

@@ -28,7 +28,6 @@ from fleetroot.gateway.mqtt import (
     parse_rid_query,
 )
 from fleetroot.gateway.names import HUB_VERSIONS, HubName
-from fleetroot.gateway.refusals import Refusals
 from fleetroot.hub.hub import Hubs
 from fleetroot.hub.live import LiveSession
 from fleetroot.hub.model import (
@@ -61,14 +60,13 @@ class HubWire:
         connection: DeviceConnection,
         name: HubName,
         hubs: Hubs,
-        refusals: Refusals,
         clock: Clock,
     ) -> None:
         self._connection = connection
         self._name = name
         self._hubs = hubs
-        self._refusals = refusals
         self._clock = clock
+        self.max_packet_bytes = connection.limits.packet_bytes
         self._session: LiveSession
         self._filters = _FILTERS
         self._events = ""
@@ -99,6 +97,7 @@ class HubWire:
         )
         left = (self._session.principal.expires_at - self._clock.now()).total_seconds()
         self._connection.end_after(left, lambda: self._session.end(Ending.CREDENTIAL_EXPIRED))
+        self._connection.vouch()
         return present
 
     def _proof(self, password: bytes | None) -> Proof | None:
@@ -141,7 +140,10 @@ class HubWire:
             if topic not in (_TWIN_GET, _TWIN_PATCH, _ISSUE_CERTIFICATE):
                 raise Unauthorized("not a topic of this device")
             rid = parse_rid_query(tail).get("$rid")
-        except (MalformedProperties, Unauthorized) as error:
+        except MalformedProperties as error:
+            self._connection.refuse("topic", f"malformed properties in a topic: {error.message}")
+            return
+        except Unauthorized as error:
             self._connection.refuse("topic", error.reason)
             return
         self._connection.puback(event.packet_id)
@@ -189,7 +191,7 @@ class HubWire:
 
     def end(self, why: Ending) -> None:
         """See `hub.model.Connection.end`."""
-        self._connection.refuse("ended", why.value)
+        self._connection.refuse("ended", why.value, charge=False)
 
     def answer_credential_request(
         self,
@@ -205,7 +207,9 @@ class HubWire:
             case Issued():
                 status, body = 200, hub_bodies.issued_body(answer)
             case FleetrootError():
-                status, body = answer.code.status, error_body(answer, self._clock.now())
+                self._connection.report("renewal", answer, charge=False)
+                status = answer.code.status
+                body = error_body(answer, self._clock.now(), self._connection.trace_id)
         # Exactly this topic: clients of the preview know no further parameter.
         topic = f"$iothub/credentials/res/{status}/?$rid={request_id}"
         return self._connection.publish(topic, body, qos, delivered)
@@ -219,7 +223,7 @@ class HubWire:
         try:
             bag = parse_properties(event.topic[len(self._events) :])
         except MalformedProperties as error:
-            self._connection.refuse("topic", error.message)
+            self._connection.refuse("topic", f"malformed properties in a topic: {error.message}")
             return
         message = hub_bodies.to_message(
             event.payload, bag, self._session.principal, retain=event.retain
@@ -256,13 +260,9 @@ class HubWire:
             self._twin_answer(f"204/?$rid={rid}&$version={version}", b"")
 
     def _twin_refused(self, rid: str, error: FleetrootError) -> None:
-        self._refusals.add(
-            "twin",
-            error.reason,
-            peer=self._connection.peer,
-            device=self._session.principal.device_id,
-        )
-        self._twin_answer(f"{error.code.status}/?$rid={rid}", error_body(error, self._clock.now()))
+        self._connection.report("twin", error)
+        body = error_body(error, self._clock.now(), self._connection.trace_id)
+        self._twin_answer(f"{error.code.status}/?$rid={rid}", body)
 
     def _twin_answer(self, tail: str, body: bytes) -> None:
         if Channel.TWIN in self._session.subscriptions:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fleetroot.clock import Clock
-from fleetroot.errors import FleetrootError, InvalidArgument, Unauthorized
+from fleetroot.errors import EnrollmentNotFound, FleetrootError, InvalidArgument, Unauthorized
 from fleetroot.gateway.connection import DeviceConnection, parse_token
 from fleetroot.gateway.error_bodies import error_body
 from fleetroot.gateway.mqtt import (
@@ -26,8 +26,8 @@ from fleetroot.gateway.mqtt import (
     parse_rid_query,
 )
 from fleetroot.gateway.names import ProvisioningName
-from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.registration_bodies import (
+    MAX_BODY_BYTES,
     csr_field,
     is_final,
     operation_status,
@@ -42,25 +42,27 @@ ANSWERS: Final = "$dps/registrations/res/#"
 _REGISTER: Final = "$dps/registrations/PUT/iotdps-register/"
 _OPERATION: Final = "$dps/registrations/GET/iotdps-get-operationstatus/"
 _RETRY_AFTER: Final = 3  # seconds, for what is not done yet
-_UNATTESTED_SECONDS: Final = 60.0  # that a connection may stand without, or since, an attestation
+_ROOM: Final = 8 * 1024  # for a topic, and for a body a little over its limit, which is told so
+_Request = Callable[[PublishReceived, dict[str, str]], Awaitable[RegistrationResult]]
 
 
 class ProvisioningWire:
     """One device that comes to provision."""
+
+    max_packet_bytes = MAX_BODY_BYTES + _ROOM
 
     def __init__(
         self,
         connection: DeviceConnection,
         name: ProvisioningName,
         provisioning: Provisioning,
-        refusals: Refusals,
         clock: Clock,
     ) -> None:
         self._connection = connection
         self._name = name
         self._provisioning = provisioning
-        self._refusals = refusals
         self._clock = clock
+        self._failed = 0  # attestations, since one that did not
         self._token: SasToken | None = None
         self._qos: int | None = None  # of the answers; None: not subscribed
 
@@ -77,7 +79,8 @@ class ProvisioningWire:
     def _stay(self) -> None:
         """An ID scope is no secret: who knows one does not hold a connection for long."""
         self._connection.end_after(
-            _UNATTESTED_SECONDS, lambda: self._connection.refuse("provisioning", "idle")
+            self._connection.limits.unattested_seconds,
+            lambda: self._connection.refuse("provisioning", "idle"),
         )
 
     def connected(self) -> None:
@@ -107,10 +110,7 @@ class ProvisioningWire:
         """A register or poll request."""
         topic, _, tail = event.topic.rpartition("/")
         topic += "/"
-        requests: dict[
-            str, Callable[[PublishReceived, dict[str, str]], Awaitable[RegistrationResult]]
-        ]
-        requests = {_REGISTER: self._register, _OPERATION: self._operation}
+        requests: dict[str, _Request] = {_REGISTER: self._register, _OPERATION: self._operation}
         request = requests.get(topic)
         if request is None:
             self._connection.refuse("topic", "not a topic of provisioning")
@@ -118,10 +118,10 @@ class ProvisioningWire:
         try:
             query = parse_rid_query(tail)
         except MalformedProperties as error:
-            self._connection.refuse("topic", error.message)
+            self._connection.refuse("topic", f"malformed properties in a topic: {error.message}")
             return
         self._connection.puback(event.packet_id)
-        self._connection.in_order(lambda: self._answer(request(event, query), query))
+        self._connection.in_order(lambda: self._answer(request, event, query))
 
     async def _register(self, event: PublishReceived, _query: dict[str, str]) -> RegistrationResult:
         field = csr_field(self._name.api_version)
@@ -141,30 +141,43 @@ class ProvisioningWire:
             self._name.id_scope, self._name.registration_id, self._token, operation_id
         )
 
-    async def _answer(self, request: Awaitable[RegistrationResult], query: dict[str, str]) -> None:
+    async def _answer(
+        self, request: _Request, event: PublishReceived, query: dict[str, str]
+    ) -> None:
+        if self._has_failed_enough():
+            return  # it was asked before the connection was closed for it
         retry_after: int | None = None
         try:
-            result = await request
-            self._stay()
+            result = await request(event, query)
+            self._attested()
             version = self._name.api_version or ""
             body = operation_status(result, csr_field(version), version)
             status = 200
             if not is_final(result):
                 status, retry_after = 202, _RETRY_AFTER
         except FleetrootError as error:
-            trace_id = self._refusals.add(
-                "provisioning",
-                error.reason,
-                peer=self._connection.peer,
-                device=self._name.registration_id,
-            )
-            body = error_body(error, self._clock.now(), trace_id)
+            self._connection.report("provisioning", error)
+            self._failed += isinstance(error, Unauthorized | EnrollmentNotFound)
+            body = error_body(error, self._clock.now(), self._connection.trace_id)
             status, retry_after = error.code.status, error.retry_after
             if retry_after is None and (status == 429 or status >= 500):
                 retry_after = _RETRY_AFTER
-        if self._qos is None or "$rid" not in query:
-            return
-        topic = f"$dps/registrations/res/{status}/?$rid={query['$rid']}"
+        if self._qos is not None and "$rid" in query:
+            self._publish(query["$rid"], status, retry_after, body)
+        if self._has_failed_enough():
+            self._connection.refuse("provisioning", "too many failed attestations", charge=False)
+
+    def _has_failed_enough(self) -> bool:
+        return self._failed >= self._connection.limits.failed_attestations
+
+    def _attested(self) -> None:
+        self._failed = 0
+        self._connection.vouch()
+        self._stay()
+
+    def _publish(self, rid: str, status: int, retry_after: int | None, body: bytes) -> None:
+        assert self._qos is not None  # noqa: S101
+        topic = f"$dps/registrations/res/{status}/?$rid={rid}"
         if retry_after is not None:
             topic += f"&retry-after={retry_after}"
         self._connection.publish(topic, body, self._qos)

@@ -8,6 +8,7 @@ connection is the `model.Connection` that a wire gives it.
 - `hubs`, `identities`, `subscriptions`, `twins`, `events`, `requests`: each a table's owner.
 - `directory`: what provisioning asks of hubs.
 - `authentication`: what a hub accepts; every refusal has a reason.
+- `standing`: what would decide about a device now, for whoever asks why.
 - `live`: the live table, and how a revocation reaches a connection.
 - `renewal`: certificate requests over a device's own connection.
 - `hub`: the room's face: sessions of devices, and what an operator asks.

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
-from fleetroot.errors import InvalidArgument, NotFound, Unauthorized, Unavailable
-from fleetroot.hub import events, hubs, identities, requests, subscriptions, twins
+from fleetroot.errors import InvalidArgument, NotFound, Throttled, Unauthorized, Unavailable
+from fleetroot.hub import events, hubs, identities, requests, standing, subscriptions, twins
 from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.live import LiveSession, LiveTable
@@ -29,6 +29,7 @@ from fleetroot.hub.model import (
 )
 from fleetroot.hub.renewal import Renewal
 from fleetroot.ids import canonical, check_name
+from fleetroot.pace import Pace
 from fleetroot.registry import inventory, shared_access
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.model import Namespace
@@ -55,6 +56,7 @@ class Hubs:
         outbox: OutboxReader,
         clock: Clock,
         retention: events.Retention | None = None,
+        pace: Pace[tuple[str, str]] | None = None,
     ) -> None:
         self._retention = retention or events.Retention()
         self._stopping = False
@@ -64,6 +66,9 @@ class Hubs:
         self._clock = clock
         self._authentication = Authentication(sealer)
         self._outbox = outbox
+        # Of connects, by hub and device; counted once the device has proved who it is, or a
+        # stranger could make it wait by using its name.
+        self._pace = pace or Pace(1.0, 30, clock.monotonic)
         self._appended = asyncio.Event()
         self._event_log = EventLog(store)
         self.live = LiveTable(store)
@@ -125,6 +130,11 @@ class Hubs:
             raise NotFound(f"there is no hub {name}")
         return hub
 
+    async def standing(self, namespace: Namespace, device_id: str) -> standing.DeviceStanding:
+        """How a device stands on the namespace's hubs, whether it is known or not."""
+        now = self._clock.now()
+        return await self._store.read(lambda tx: standing.read(tx, namespace.id, device_id, now))
+
     async def shared_access_policy(
         self, hub: Hub, name: str
     ) -> shared_access.SharedAccessPolicy | None:
@@ -146,6 +156,7 @@ class Hubs:
 
         Raises:
             Unauthorized: the device is not let in.
+            Throttled: it is, and it connects too often.
             Unavailable: the database cannot answer now.
         """
         now = self._clock.now()
@@ -165,6 +176,8 @@ class Hubs:
             fingerprint = expired.sha256
             await self._store.write(lambda tx: inventory.mark_one_expired(tx, fingerprint, now))
             raise
+        if not self._pace.take((principal.hub.id, principal.device_key)):
+            raise Throttled("device connects too often", retry_after=1)
         session = LiveSession(principal, connection, persistent=not clean_session, since=now)
         self.live.enter(session)
         beginning = asyncio.ensure_future(

@@ -71,7 +71,7 @@ class Renewal:
 
     def refuse(self, session: LiveSession, request_id: str, error: FleetrootError) -> None:
         """Answers a request that cannot even be taken."""
-        _log.info(
+        _log.debug(
             "certificate request refused",
             device_id=session.principal.device_id,
             code=error.code.value,

@@ -18,7 +18,7 @@ from fleetroot.errors import (
     NotFound,
 )
 from fleetroot.ids import check_device_id, check_name, check_registration_id
-from fleetroot.provisioning import enrollments, services
+from fleetroot.provisioning import enrollments, services, standing
 from fleetroot.provisioning.model import Enrollment, EnrollmentKind, EnrollmentSettings, Service
 from fleetroot.registry import policies, shared_access
 from fleetroot.registry.assignment import HubDirectory, SymmetricKeys
@@ -83,6 +83,12 @@ class Administration:
         if service is None:
             raise NotFound("there is no such provisioning service")
         return service
+
+    async def standing(
+        self, service: Service, registration_id: str
+    ) -> standing.RegistrationStanding:
+        """How a registration id stands with the service, whether it is known or not."""
+        return await self._store.read(lambda tx: standing.read(tx, service, registration_id))
 
     async def host_names(self) -> list[str]:
         """The host names of all provisioning services."""

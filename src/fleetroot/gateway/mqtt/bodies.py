@@ -6,7 +6,7 @@ either accounts for every byte or raises `ProtocolViolation`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from fleetroot.gateway.mqtt.packets import (
@@ -31,6 +31,7 @@ from fleetroot.gateway.mqtt.violations import ProtocolViolation, Violation
 
 PROTOCOL: Final = b"\x00\x04MQTT"
 PROTOCOL_LEVEL: Final = 4
+MAX_FILTERS: Final = 64  # of one packet: far more than there are topics
 
 # CONNECT's flags, §3.1.2.3
 CLEAN_SESSION: Final = 0x02
@@ -125,6 +126,7 @@ def _parse_subscribe(_: int, body: bytes) -> Subscribe:
         if qos > 2:
             raise ProtocolViolation(Violation.QOS, "a subscription asks for QoS 3 or reserved bits")
         filters.append((topic_filter, qos))
+        _check_count(filters)
     if not filters:
         raise _no_filters()
     return Subscribe(packet_id, tuple(filters))
@@ -148,6 +150,7 @@ def _parse_unsubscribe(_: int, body: bytes) -> Unsubscribe:
     filters = []
     while reader.more():
         filters.append(reader.topic_filter())
+        _check_count(filters)
     if not filters:
         raise _no_filters()
     return Unsubscribe(packet_id, tuple(filters))
@@ -263,6 +266,13 @@ def _refuse_zero_packet_id() -> NoReturn:
 
 def _truncated() -> ProtocolViolation:
     return ProtocolViolation(Violation.TRUNCATED, "a field runs past the end of its packet")
+
+
+def _check_count(filters: Sequence[object]) -> None:
+    if len(filters) > MAX_FILTERS:
+        raise ProtocolViolation(
+            Violation.TOO_MANY_FILTERS, f"more than {MAX_FILTERS} filters in one packet"
+        )
 
 
 def _no_filters() -> ProtocolViolation:

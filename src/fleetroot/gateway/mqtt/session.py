@@ -215,11 +215,12 @@ class ServerSession:
 
     # What the owner answers
 
-    def accept(self, session_present: bool) -> list[Event]:
+    def accept(self, session_present: bool, max_packet_bytes: int | None = None) -> list[Event]:
         """Lets the client in (CONNACK 0), and says what it did while it waited.
 
         Args:
             session_present: whether state of an earlier connection is resumed.
+            max_packet_bytes: largest packet from now on; None leaves what was said at the start.
 
         Raises:
             SessionViolation: in what was held back. The client was let in all the same, before.
@@ -233,7 +234,7 @@ class ServerSession:
         self._output.append(encode(Connack(session_present, ConnackCode.ACCEPTED)))
         self._state = State.CONNECTED
         self._will = connect.will
-        self._decoder.max_packet_bytes = self._max_packet_bytes
+        self._decoder.max_packet_bytes = max_packet_bytes or self._max_packet_bytes
         return self._advance()
 
     def refuse(self, code: ConnackCode) -> None:

@@ -38,6 +38,8 @@ class Violation(StrEnum):
     """QoS 3 [MQTT-3.3.1-4] [MQTT-3.8.3-4], or a QoS 0 message marked duplicate [MQTT-3.3.1-2]."""
     NO_FILTERS = "no_filters"
     """SUBSCRIBE, SUBACK or UNSUBSCRIBE with nothing in it [MQTT-3.8.3-3] [MQTT-3.10.3-2]."""
+    TOO_MANY_FILTERS = "too_many_filters"
+    """SUBSCRIBE or UNSUBSCRIBE with more filters than there are topics."""
     PROTOCOL_NAME = "protocol_name"
     """CONNECT of another protocol, MQTT 3.1 ("MQIsdp") included [MQTT-3.1.2-1]."""
     PROTOCOL_LEVEL = "protocol_level"

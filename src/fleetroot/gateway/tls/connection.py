@@ -316,6 +316,8 @@ class TlsConnection(asyncio.BufferedProtocol):
             return self._tls
         if name == "sslcontext":
             return self._context
+        if name == "vouch":
+            return self._vouch
         if self._proxy_header is not None:
             if name == "peername":
                 return self._proxy_header.source
@@ -324,6 +326,9 @@ class TlsConnection(asyncio.BufferedProtocol):
             if name == "socket":
                 return default
         return self.raw.get_extra_info(name, default)
+
+    def _vouch(self) -> None:
+        self._owner.vouched(self)
 
     def is_closing(self) -> bool:
         return self._state is _State.CLOSING

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -46,6 +46,7 @@ class HttpLimits:
     Attributes:
         head_bytes: most bytes of a request's line and headers; more is answered with 431.
         head_timeout: seconds for them to arrive, from the connection's or the request's start.
+        body_timeout: seconds for a request's body to arrive, from the end of its head.
         keep_alive: whole seconds that a connection may wait for its next request.
         concurrency: connections, or running requests, at which a further request gets 503.
         plain_connections: most connections on plain ports; TLS ports have `TlsLimits`.
@@ -58,6 +59,7 @@ class HttpLimits:
 
     head_bytes: int = 32 * 1024
     head_timeout: float = 10.0
+    body_timeout: float = 30.0
     keep_alive: int = 30
     concurrency: int = 50_000
     plain_connections: int = 4096
@@ -69,8 +71,15 @@ class HttpLimits:
 class HttpServer:
     """Serves one ASGI application on any number of ports, and stops in order."""
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: HttpLimits | None = None,
+        on_refused: Callable[[str, str], None] = lambda _reason, _peer: None,
+    ) -> None:
+        """`on_refused` is told the reason and the peer of what never becomes a request."""
         self.limits = limits or HttpLimits()
+        self.on_refused = on_refused
         self.state = ServerState()
         self.config = Config(
             cast("Any", app),  # uvicorn writes the same protocol with types of its own
@@ -192,6 +201,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_OneWrite(transport))
@@ -206,6 +216,7 @@ class HttpProtocol(HttpToolsProtocol):
             WebSocketProtocol, server=server, extensions=self._extensions
         )
         if info is None and server.plain_connections > server.limits.plain_connections:
+            self._refused("too many connections")
             transport.abort()
             return
         self._start_head_timer()
@@ -213,6 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         server = self._server
         self._stop_head_timer()
+        self._stop_body_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         server.connection_lost(plain=self._extensions is None)
@@ -226,6 +238,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_bytes > self._server.limits.head_bytes:
             if not self._is_responding():
                 self.transport.write(_HEAD_TOO_LARGE)
+            self._refused("head too large")
             self.transport.close()
         elif self._head_timer is None:
             self._start_head_timer()
@@ -240,9 +253,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_head_timer()
+        self._body_timer = self.loop.call_later(
+            self._server.limits.body_timeout, self._on_body_timer
+        )
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._stop_body_timer()
         super().on_message_complete()
         self._in_head = True
         self._head_bytes = 0
@@ -263,7 +280,25 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_responding():
             self._start_head_timer()  # a pipelined request may wait for its turn
         else:
+            self._refused("head too slow")
             self.transport.close()
+
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _on_body_timer(self) -> None:
+        self._refused("body too slow")
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refused("not HTTP")
+        super().send_400_response(msg)
+
+    def _refused(self, reason: str) -> None:
+        peer = self.client
+        self._server.on_refused(reason, f"{peer[0]}:{peer[1]}" if peer else "?")
 
 
 class _OneWrite(asyncio.Transport):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 IpNetwork = IPv4Network | IPv6Network
 # Host and port.
@@ -25,7 +25,9 @@ class TlsLimits:
         handshakes: most unfinished handshakes on the listener.
         handshakes_per_source: most unfinished handshakes of one source: an IPv4 address, or the
             /64 of an IPv6 address.
-        uncapped_sources: networks to which `handshakes_per_source` does not apply.
+        strangers_per_source: most connections of one source whose application has not vouched for
+            them (see `TlsTransport`), finished handshake or not.
+        uncapped_sources: networks to which no cap of one source applies.
         connections: most connections on the listener, finished handshake or not.
         write_buffer: bytes waiting to be sent above which the application is told to pause.
         write_buffer_cap: bytes already waiting to be sent at which a further write aborts the
@@ -39,6 +41,7 @@ class TlsLimits:
     handshake_steps: int = 32
     handshakes: int = 2048
     handshakes_per_source: int = 64
+    strangers_per_source: int = 1024
     uncapped_sources: tuple[IpNetwork, ...] = ()
     connections: int = 100_000
     write_buffer: int = 64 * 1024
@@ -54,6 +57,7 @@ class RefusalReason(StrEnum):
     TOO_MANY_CONNECTIONS = "too-many-connections"
     TOO_MANY_HANDSHAKES = "too-many-handshakes"
     TOO_MANY_FROM_SOURCE = "too-many-from-source"
+    TOO_MANY_FAILURES = "too-many-failures"
     TOO_LARGE = "too-large"
     TOO_MANY_STEPS = "too-many-steps"
     NOT_TLS = "not-tls"
@@ -77,3 +81,20 @@ class Refusal:
     reason: RefusalReason
     peer: Address | None
     detail: str = ""
+
+
+def source_of(host: str) -> str:
+    """What caps of one source count by: an IPv4 address, or the /64 of an IPv6 address, all of
+    which one host commands. `host` is an address, maybe with a scope; anything else is itself.
+    """
+    if ":" not in host:
+        return host
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address) >> 64 << 64, 64)))

@@ -12,7 +12,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from OpenSSL import SSL
 
 from fleetroot.gateway.tls.connection import TlsConnection
-from fleetroot.gateway.tls.limits import IpNetwork, Refusal, RefusalReason, TlsLimits
+from fleetroot.gateway.tls.limits import (
+    IpNetwork,
+    Refusal,
+    RefusalReason,
+    TlsLimits,
+    source_of,
+)
 
 # A fleet reconnects all at once after a network fault; the kernel cuts this to net.core.somaxconn.
 _BACKLOG = 4096
@@ -53,6 +59,7 @@ class TlsListener:
         limits: TlsLimits | None = None,
         *,
         on_refused: Callable[[Refusal], None],
+        is_barred: Callable[[str], bool] = lambda _source: False,
         trusted_proxies: tuple[IpNetwork, ...] = (),
         reuse_port: bool = False,
     ) -> None:
@@ -67,6 +74,7 @@ class TlsListener:
             limits: what a peer may ask; the defaults of `TlsLimits` when None.
             on_refused: told of every connection that ends before its handshake is done. A flood
                 calls it as often as it connects.
+            is_barred: whether a source (`source_of`) may not connect now.
             trusted_proxies: when not empty, every connection must come from one of these networks
                 and start with a PROXY protocol v2 header, which says whose connection it is.
             reuse_port: let several processes share the port.
@@ -79,12 +87,15 @@ class TlsListener:
         self._host = host
         self._port = port
         self._on_refused = on_refused
+        self._is_barred = is_barred
         self._trusted_proxies = trusted_proxies
         self._reuse_port = reuse_port
         self._server: asyncio.Server | None = None
         self._connections: set[TlsConnection] = set()
         self._handshakes: dict[TlsConnection, str | None] = {}  # with the source that it counts for
         self._sources: Counter[str] = Counter()
+        self._strangers: dict[TlsConnection, str] = {}  # nobody has vouched for, with their source
+        self._strangers_of: Counter[str] = Counter()
         self._completed = 0
         self._refused = 0
         self._all_gone = asyncio.Event()
@@ -163,16 +174,29 @@ class TlsListener:
     def admit_source(self, connection: TlsConnection) -> RefusalReason | None:
         if _is_in(connection, self.limits.uncapped_sources):
             return None
-        source = _source(connection)
-        if self._sources[source] >= self.limits.handshakes_per_source:
+        source = source_of(connection.peer[0]) if connection.peer else "?"
+        if self._is_barred(source):
+            return RefusalReason.TOO_MANY_FAILURES
+        limits = self.limits
+        if (
+            self._sources[source] >= limits.handshakes_per_source
+            or self._strangers_of[source] >= limits.strangers_per_source
+        ):
             return RefusalReason.TOO_MANY_FROM_SOURCE
         self._sources[source] += 1
         self._handshakes[connection] = source
+        self._strangers_of[source] += 1
+        self._strangers[connection] = source
         return None
 
     def handshake_done(self, connection: TlsConnection) -> None:
         self._completed += 1
         self._forget_handshake(connection)
+
+    def vouched(self, connection: TlsConnection) -> None:
+        source = self._strangers.pop(connection, None)
+        if source is not None:
+            _decrement(self._strangers_of, source)
 
     def refused(self, connection: TlsConnection, refusal: Refusal) -> None:
         self._refused += 1
@@ -181,15 +205,14 @@ class TlsListener:
 
     def gone(self, connection: TlsConnection) -> None:
         self._connections.discard(connection)
+        self.vouched(connection)
         if not self._connections:
             self._all_gone.set()
 
     def _forget_handshake(self, connection: TlsConnection) -> None:
         source = self._handshakes.pop(connection, None)
         if source is not None:
-            self._sources[source] -= 1
-            if not self._sources[source]:
-                del self._sources[source]
+            _decrement(self._sources, source)
 
 
 async def bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
@@ -239,9 +262,7 @@ def _is_in(connection: TlsConnection, networks: tuple[IpNetwork, ...]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
-def _source(connection: TlsConnection) -> str:
-    """What `handshakes_per_source` counts by; one host commands a whole IPv6 /64."""
-    address = _address(connection)
-    if isinstance(address, IPv6Address):
-        return address.packed[:8].hex()
-    return str(address)
+def _decrement(counter: Counter[str], source: str) -> None:
+    counter[source] -= 1
+    if not counter[source]:
+        del counter[source]

@@ -42,6 +42,9 @@ class Owner(Protocol):
     def handshake_done(self, connection: TlsConnection) -> None:
         """An admitted connection has finished its handshake."""
 
+    def vouched(self, connection: TlsConnection) -> None:
+        """The application knows who the peer of an open connection is."""
+
     def refused(self, connection: TlsConnection, refusal: Refusal) -> None:
         """A connection will not finish its handshake."""
 

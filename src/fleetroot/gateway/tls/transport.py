@@ -14,7 +14,9 @@ class TlsTransport(asyncio.Transport):
 
     `get_extra_info` knows, besides what the TCP transport knows: `tls` (a `TlsInfo`), `sslcontext`
     (the pyOpenSSL context; there is no `ssl_object`), and behind a balancer `peername` and
-    `sockname` as its PROXY header gave them, without a `socket`, which would say otherwise.
+    `sockname` as its PROXY header gave them, without a `socket`, which would say otherwise. And
+    `vouch`, to be called once the application knows who the peer is: from then on the connection
+    does not count as one of a stranger (`TlsLimits.strangers_per_source`).
     """
 
     __slots__ = ("_connection",)
