@@ -12,6 +12,7 @@ from fleetroot.cli.device import device
 from fleetroot.cli.devices import devices
 from fleetroot.cli.enrollments import enrollments
 from fleetroot.cli.events import events
+from fleetroot.cli.explain import explain, explain_device, registration
 from fleetroot.cli.status import status
 from fleetroot.cli.up import up
 
@@ -22,7 +23,18 @@ def fleetroot() -> None:
     """Identity for IoT fleets: certificate authority, registry, provisioning and gateway."""
 
 
-for command in (up, status, devices, certificates, enrollments, events, device):
+device.add_command(explain_device)
+for command in (
+    up,
+    status,
+    devices,
+    certificates,
+    enrollments,
+    registration,
+    events,
+    device,
+    explain,
+):
     fleetroot.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -49,6 +50,21 @@ def print_fields(fields: Mapping[str, str]) -> None:
     width = max(len(name) for name in fields)
     for name, value in fields.items():
         click.echo(f"{name:<{width}}  {value}")
+
+
+def print_paragraph(text: str, indent: int = 0) -> None:
+    """Prints text, wrapped at 80 columns; a word is never cut."""
+    pad = " " * indent
+    click.echo(
+        textwrap.fill(
+            text,
+            80,
+            initial_indent=pad,
+            subsequent_indent=pad,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
 
 
 def printable(text: str) -> str:
