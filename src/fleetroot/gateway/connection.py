@@ -163,6 +163,9 @@ class DeviceConnection(asyncio.Protocol):
         self._cancel_timer()
         if self._end_timer is not None:
             self._end_timer.cancel()
+        if self._session.state is State.EXPECT_CONNECT and not self._finishing:
+            # A handshake for nothing, which costs more than most of what is refused.
+            self.report("protocol", "gone without CONNECT")
         will = None if self._finishing else self._session.will  # the server leaves, not the device
         self._session.close()
         wire, self._wire = self._wire, None
@@ -192,6 +195,11 @@ class DeviceConnection(asyncio.Protocol):
         if self._trace_id is None:
             self._trace_id = new_trace_id()
         return self._trace_id
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether anything was refused on this connection."""
+        return self._trace_id is not None
 
     def vouch(self) -> None:
         """The device has proved who it is: its connection is no stranger's any more."""
@@ -357,6 +365,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def _no_connect(self) -> None:
         self.report("protocol", "no CONNECT in time")
+        self._session.close()
         self._transport.abort()
 
     def _keep_alive(self) -> None:

@@ -64,6 +64,7 @@ class ProvisioningWire:
         self._clock = clock
         self._failed = 0  # attestations, since one that did not
         self._token: SasToken | None = None
+        self._has_asked = False
         self._qos: int | None = None  # of the answers; None: not subscribed
 
     async def connect(self, connect: Connect) -> bool:
@@ -88,6 +89,8 @@ class ProvisioningWire:
 
     async def lost(self, will: Will | None) -> None:
         """Nothing is left of a device here; wills are not offered."""
+        if not self._has_asked and not self._connection.was_refused:
+            self._connection.report("provisioning", "gone without attesting")
 
     def subscribed(self, event: SubscribeReceived) -> None:
         """Grants the answers' topic at most QoS 1, and nothing else."""
@@ -120,6 +123,7 @@ class ProvisioningWire:
         except MalformedProperties as error:
             self._connection.refuse("topic", f"malformed properties in a topic: {error.message}")
             return
+        self._has_asked = True
         self._connection.puback(event.packet_id)
         self._connection.in_order(lambda: self._answer(request, event, query))
 

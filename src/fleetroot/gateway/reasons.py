@@ -47,7 +47,7 @@ ADVICE: Final[dict[str, str]] = {
     "too many failed attestations": (
         "The device goes on with a credential that was refused: correct it; see its other refusals."
     ),
-    "CSR in a look-up": "Ask for a certificate by registering (`PUT …/register`), not by looking up.",
+    "CSR in a look-up": "Ask for a certificate by registering (`PUT …/register`).",
     "wrong method": "The answer's `Allow` names the method.",
     # WebSocket.
     "no WebSocket at this path": "MQTT over WebSocket is at `/$iothub/websocket`.",
@@ -125,6 +125,8 @@ ADVICE: Final[dict[str, str]] = {
     "shutdown": _LATER,
     # One connection.
     "silent": "The device fell silent for 1.5 times its keep-alive: power or network.",
+    "gone without CONNECT": "It set TLS up and left: a health check, or a client without trust.",
+    "gone without attesting": "It connected to provision, asked nothing and left.",
     "no CONNECT in time": "TLS was set up and no MQTT CONNECT came: look at the client.",
     "write buffer over its limit": "The device asks and does not read the answers.",
     "no operator token": "The caller's bearer token is not the operator's.",
@@ -132,6 +134,7 @@ ADVICE: Final[dict[str, str]] = {
     "head too large": "The request's headers are over `http_head_bytes`.",
     "head too slow": "The request's headers took longer than `http_head_seconds`.",
     "body too slow": "The request's body took longer than `http_body_seconds`.",
+    "gone without a request": "It set TLS up and left: a health check, or a client without trust.",
     "not HTTP": "What came is not HTTP/1.1: is it the right port?",
     "too many connections": "Raise the limit, or find out who holds them.",
     # MQTT.

@@ -375,3 +375,16 @@ def test_repr_hides_payloads():
 def test_impossible_packet_is_not_encoded(packet):
     with pytest.raises(ValueError):  # noqa: PT011 - the type is the contract
         encode(packet)
+
+
+@pytest.mark.parametrize("kind", [8, 10])
+@pytest.mark.parametrize(("count", "read"), [(64, True), (65, False)])
+def test_packet_holds_so_many_filters_and_no_more(kind: int, count: int, read: bool) -> None:
+    packet = Subscribe(1, (("a", 0),) * count) if kind == 8 else Unsubscribe(1, ("a",) * count)
+    decoder = Decoder(10_000)
+    if read:
+        assert decoder.feed(encode(packet)) == [packet]
+        return
+    with pytest.raises(ProtocolViolation) as refused:
+        decoder.feed(encode(packet))
+    assert refused.value.reason is Violation.TOO_MANY_FILTERS

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 
-from fleetroot.gateway.tls import RefusalReason, TlsLimits
+from fleetroot.gateway.tls import RefusalReason, TlsLimits, source_of
 
 from .certificates import Credential, device, issue
 from .memory_client import MemoryClient, client_ssl
@@ -210,3 +210,68 @@ async def test_stopping_drops_unfinished_handshakes(serve: Serve) -> None:
     assert service.listener.stats().connections == 0
     with pytest.raises(ConnectionRefusedError):
         await dial(service)
+
+
+async def test_connections_that_nobody_vouched_for_are_capped_per_source(serve: Serve) -> None:
+    service = await serve(TlsLimits(strangers_per_source=2))
+    async with (
+        MemoryClient.connect(service, client_ssl()) as first,
+        MemoryClient.connect(service, client_ssl()) as second,
+    ):
+        await first.echo(b"1")
+        await second.echo(b"2")
+        reader, _ = await dial(service)
+        assert (await service.refusal()).reason is RefusalReason.TOO_MANY_FROM_SOURCE
+        assert await is_cut(reader)
+        elsewhere, writer = await asyncio.open_connection(
+            "127.0.0.1", service.port, local_addr=("127.0.0.9", 0)
+        )
+        async with asyncio.timeout(5):
+            await MemoryClient(client_ssl(), elsewhere, writer).handshake()
+
+
+async def test_connection_that_was_vouched_for_does_not_count(serve: Serve) -> None:
+    service = await serve(TlsLimits(strangers_per_source=1))
+    async with MemoryClient.connect(service, client_ssl()) as first:
+        await first.echo(b"1")
+        (await service.connection()).transport.get_extra_info("vouch")()
+        async with MemoryClient.connect(service, client_ssl()) as second:
+            await second.echo(b"2")
+
+
+async def test_connection_that_is_gone_does_not_count(serve: Serve) -> None:
+    service = await serve(TlsLimits(strangers_per_source=1))
+    for _ in range(3):
+        async with MemoryClient.connect(service, client_ssl()) as client:
+            await client.echo(b"1")
+        await (await service.connection()).lost
+        while service.listener.stats().connections:
+            await asyncio.sleep(0)
+    assert service.refusals.empty()
+
+
+async def test_source_that_is_barred_is_cut_before_its_handshake(serve: Serve) -> None:
+    barred = {"127.0.0.1"}
+    service = await serve(is_barred=barred.__contains__)
+    reader, _ = await dial(service)
+    assert (await service.refusal()).reason is RefusalReason.TOO_MANY_FAILURES
+    assert await is_cut(reader)
+    barred.clear()
+    async with MemoryClient.connect(service, client_ssl()) as client:
+        await client.echo(b"let in again")
+
+
+@pytest.mark.parametrize(
+    ("host", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("?", "?"),
+        ("not:an:address", "not:an:address"),
+    ],
+)
+def test_source_is_an_ipv4_address_or_an_ipv6_network(host: str, source: str) -> None:
+    assert source_of(host) == source

@@ -200,6 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._extensions: dict[str, Any] | None = None
         self._in_head = True
         self._head_bytes = 0
+        self._was_used = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
 
@@ -226,6 +227,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._stop_body_timer()
         self._unset_keepalive_if_required()
+        if not self._was_used and self._extensions is not None:
+            self._refused("gone without a request")
         super().connection_lost(exc)
         server.connection_lost(plain=self._extensions is None)
 
@@ -245,6 +248,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._was_used = True
         self._in_head = True
         self._head_bytes = self._head_bytes or 1
         if self._extensions is not None:
@@ -297,6 +301,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().send_400_response(msg)
 
     def _refused(self, reason: str) -> None:
+        self._was_used = True
         peer = self.client
         self._server.on_refused(reason, f"{peer[0]}:{peer[1]}" if peer else "?")
 
