@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up bench fuzz lint format lock clean
+.PHONY: help install demo test up bench fuzz hostile lint format lock clean
 
 help:  ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,9 @@ bench: .venv/.installed  ## Print the benchmark table
 
 fuzz: .venv-fuzz/.installed  ## Fuzz each target for FUZZ_SECONDS (600) seconds
 	@.venv-fuzz/bin/python -m fuzz --seconds $(FUZZ_SECONDS)
+
+hostile: .venv/.installed-test  ## Serve 500 honest devices while everybody else attacks (some 20 min)
+	@HOSTILE=full $(BIN)/python -m pytest tests/hostile
 
 lint: .venv/.installed-test  ## Check style and types
 	@$(BIN)/ruff check .
