@@ -1,34 +1,63 @@
-"""Prints the benchmark's table."""
+"""Runs the groups of rows that are named, or all, and prints the table."""
 
 from __future__ import annotations
 
-import sys
+import argparse
+import os
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
-import uvloop
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import room, wire
-from bench.measure import Row
+from bench import connect, large, pace, rest, room, wire
+from bench.measure import Row, Scale
+
+_WIDTH: Final = 100
 
 
-def main(wanted: list[str]) -> None:
-    """Runs the parts that are wanted, or all."""
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=Scale().rounds, help="rounds that count")
+    parser.add_argument(
+        "--store", type=Path, help="folder that keeps the large store from run to run"
+    )
+    arguments, wanted = parser.parse_known_args()
+    groups: dict[str, Callable[[Scale], list[Row]]] = {
+        "room": room.rows,
+        "wire": wire.mqtt_rows,
+        "https": wire.https_rows,
+        "connect": connect.rows,
+        "pace": pace.rows,
+        "rest": rest.rows,
+        "large": lambda scale: large.rows(scale, arguments.store),
+    }
+    if unknown := set(wanted) - set(groups):
+        parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(groups)}")
+    scale = Scale(rounds=arguments.rounds)
     start = time.monotonic()
     found: list[Row] = []
-    if not wanted or "room" in wanted:
-        found += uvloop.run(room.rows())
-    if not wanted or "wire" in wanted:
-        found += wire.rows()
+    for name in wanted or groups:
+        found += groups[name](scale)
+    Console(width=_WIDTH).print(_table(found))
+    print(
+        f"{time.monotonic() - start:.0f} s in all, load average {os.getloadavg()[0]:.1f}; ratios"
+        f" are medians of {scale.rounds} rounds; CPU-s: of the serving process alone"
+    )
+
+
+def _table(rows: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("what", "measured", "beside", "ratio (lowest to highest)", "goal"):
+    for column in ("what", "measured", "beside", "ratio (low to high)", "goal"):
         table.add_column(column, overflow="fold")
-    for row in found:
-        table.add_row(row.what, row.measured, row.beside, row.ratio, row.goal)
-    Console(width=120).print(table)
-    print(f"{time.monotonic() - start:.0f} s in all; CPU-s are of the server process alone")
+    for row in rows:
+        shown = "" if row.ratio is None else row.ratio.show(".0%")
+        table.add_row(row.what, row.measured, row.beside, shown, row.goal)
+    return table
 
 
-main(sys.argv[1:])
+main()

@@ -1,193 +1,147 @@
 """The load generator: devices, in a process of their own, so that the server's CPU is its own.
 
-It is told on its command line what to do, prints a JSON line when it is ready, waits for a line on
-stdin, does it, and prints what it did. What devices prepare beforehand (keys, CSRs, tokens) is
-prepared before it says that it is ready.
+Its order is on its command line. Then a line on stdin says what is next, and a line on stdout that
+it is done: `prepare` makes what devices have beforehand (keys, CSRs, tokens, certificates, kept
+connections), `go` does the work and answers with what it did, the end of stdin is its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import ssl
+import secrets
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import uvloop
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bench.floor import make_csr
-from fleetroot import sas
-from fleetroot.gateway.mqtt import (
-    Connack,
-    ConnackCode,
-    Connect,
-    Decoder,
-    Packet,
-    Publish,
-    Suback,
-    Subscribe,
-    encode,
-)
-
-_CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
-_ANSWERS = "$dps/registrations/res/#"
-_REGISTER = "$dps/registrations/PUT/iotdps-register/?$rid=1"
+from bench.devices import Device, Door, HttpsLine, MqttLine, ProvisioningLine
+from bench.floor import CURVES, client_context
 
 
-@dataclass(frozen=True)
+class Job(StrEnum):
+    """What devices do.
+
+    `ONBOARD`: TLS, attestation, CSR, certificate, over MQTT; every device once.
+    `ISSUE`: the same over kept MQTT connections, again and again.
+    `ISSUE_HTTPS`: and over kept-alive HTTPS.
+    `CONNECT`: TLS with an operational certificate, CONNECT to the hub, leave.
+    `IDLE`: the same, and stay.
+    """
+
+    ONBOARD = "onboard"
+    ISSUE = "issue"
+    ISSUE_HTTPS = "issue-https"
+    CONNECT = "connect"
+    IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """What to do: `onboard` (TLS, attestation, CSR, certificate), `issue` (the same over kept
-    connections, many times), `connect` (TLS with an operational certificate, CONNECT), `idle` (the
-    same, and stay)."""
+    """What to do.
 
-    job: str
-    bootstrap: dict[str, Any]
+    Attributes:
+        bootstrap: the server's bootstrap file.
+        curve: of the devices' keys.
+        devices: how many there are.
+        at_once: how many are at work at a time.
+        times: how often each registers, on a kept line.
+        broker: connect to this port instead of the hub; another broker with the same devices.
+        broker_trust: the CA (PEM) of that broker.
+    """
+
+    job: Job
+    bootstrap: str
     curve: str
-    prefix: str
     devices: int
-    at_once: int
+    at_once: int = 32
     times: int = 1
+    broker: int | None = None
+    broker_trust: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
 
 
-class Device:
-    """One device: a key, a token and a CSR, made beforehand."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done.
 
-    def __init__(self, order: Order, number: int, key: ec.EllipticCurvePrivateKey) -> None:
-        self.id = f"{order.prefix}-{number}"
-        self.key = key
-        scope = order.bootstrap["provisioning"]["idScope"]
-        group = base64.b64decode(order.bootstrap["enrollmentGroup"]["primaryKey"])
-        self.username = f"{scope}/registrations/{self.id}/api-version=2026-11-01"
-        self.token = sas.sign_token(
-            f"{scope}/registrations/{self.id}",
-            sas.derive_device_key(group, self.id),
-            datetime.now(UTC) + timedelta(hours=6),
-        ).encode()
-        self.body = json.dumps({"registrationId": self.id, "csr": make_csr(self.id, key)}).encode()
-        self.context: ssl.SSLContext | None = None
+    Attributes:
+        count: operations.
+        seconds: wall clock for all of them.
+        p50: median seconds that one took.
+        p99: and what 99 of 100 took at most.
+    """
 
-
-class Line:
-    """A device's connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-        self._decoder = Decoder(1024 * 1024)
-        self._packets: list[Packet] = []
-
-    @classmethod
-    async def open(cls, bootstrap: dict[str, Any], context: ssl.SSLContext) -> Line:
-        return cls(
-            *await asyncio.open_connection(
-                bootstrap["bind"],
-                bootstrap["mqttPort"],
-                ssl=context,
-                server_hostname=bootstrap["hostname"],
-                limit=4096,
-            )
-        )
-
-    def send(self, packet: Packet) -> None:
-        self.writer.write(encode(packet))
-
-    async def receive(self) -> Packet:
-        while not self._packets:
-            data = await self._reader.read(65536)
-            if not data:
-                raise ConnectionError("the server closed the connection")
-            self._packets += self._decoder.feed(data)
-        return self._packets.pop(0)
-
-    async def connect(self, connect: Connect) -> None:
-        self.send(connect)
-        connack = await self.receive()
-        assert isinstance(connack, Connack)
-        assert connack.code is ConnackCode.ACCEPTED, connack.code
-
-    async def register(self, device: Device) -> dict[str, Any]:
-        self.send(Publish(_REGISTER, device.body, 0, False, False, None))
-        answer = await self.receive()
-        assert isinstance(answer, Publish)
-        assert "/res/200/" in answer.topic, answer.payload
-        state: dict[str, Any] = json.loads(answer.payload)["registrationState"]
-        return state
+    count: int
+    seconds: float
+    p50: float
+    p99: float
 
 
 class Load:
     """Carries out an order."""
 
     def __init__(self, order: Order) -> None:
-        self.order = order
-        self.trust = ssl.create_default_context(cafile=order.bootstrap["serverCaFile"])
-        key = ec.generate_private_key(_CURVES[order.curve])
-        self.devices = [Device(order, number, key) for number in range(order.devices)]
-        self.lines: list[Line] = []
+        self._order = order
+        self._bootstrap: dict[str, Any] = json.loads(Path(order.bootstrap).read_text())
+        self._trust = Path(self._bootstrap["serverCaFile"]).read_text() + order.broker_trust
+        self._key = ec.generate_private_key(CURVES[order.curve])
+        self._stranger = client_context(self._trust)  # a device without a certificate
+        self._devices: list[Device] = []
+        self._lines: list[tuple[Device, ProvisioningLine]] = []
+        self._stayed: list[MqttLine] = []
 
     async def prepare(self) -> None:
-        if self.order.job == "issue":
-            self.lines = [await self._provisioning(device) for device in self.devices]
-        elif self.order.job in ("connect", "idle"):
-            await self._each(self._get_certificate)
+        """Makes what the next `carry_out` needs."""
+        order = self._order
+        if self._devices and order.job is not Job.ONBOARD:
+            return
+        tag = secrets.token_hex(6)  # the store may remember the devices of an earlier run
+        self._devices = [
+            Device(self._bootstrap, f"{tag}-{number}", self._key) for number in range(order.devices)
+        ]
+        match order.job:
+            case Job.ISSUE | Job.ISSUE_HTTPS:
+                for device in self._devices:
+                    self._lines.append((device, await self._provisioning(device)))
+            case Job.CONNECT | Job.IDLE:
+                await self._each(self._get_certificate)
+            case Job.ONBOARD:
+                pass
 
-    async def _provisioning(self, device: Device) -> Line:
-        line = await Line.open(self.order.bootstrap, self.trust)
-        await line.connect(Connect(device.id, username=device.username, password=device.token))
-        line.send(Subscribe(1, ((_ANSWERS, 0),)))
-        assert isinstance(await line.receive(), Suback)
-        return line
+    async def carry_out(self, per_second: float | None) -> Done:
+        """Does the job once over: as fast as `at_once` allows, or with so many arrivals a second,
+        however many are at work then.
+        """
+        start = time.perf_counter()
+        match self._order.job:
+            case Job.ONBOARD if per_second is not None:
+                took = await self._arrive(self._onboard, per_second)
+            case Job.ONBOARD:
+                took = await self._each(self._onboard)
+            case Job.CONNECT:
+                took = await self._each(self._connect_and_leave)
+            case Job.IDLE:
+                took = await self._each(self._stay)
+            case Job.ISSUE | Job.ISSUE_HTTPS:
+                took = []
+                for _ in range(self._order.times):
+                    took += await asyncio.gather(*(self._issue(*each) for each in self._lines))
+        seconds = time.perf_counter() - start
+        took.sort()
+        return Done(len(took), seconds, took[len(took) // 2], took[int(len(took) * 0.99)])
 
-    async def _onboard(self, device: Device) -> dict[str, Any]:
-        line = await self._provisioning(device)
-        state = await line.register(device)
-        line.writer.close()
-        return state
-
-    async def _get_certificate(self, device: Device) -> None:
-        state = await self._onboard(device)
-        context = ssl.create_default_context(cafile=self.order.bootstrap["serverCaFile"])
-        pem = device.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        leaf = base64.b64decode(state["issuedCertificateChain"][0])
-        pem += x509.load_der_x509_certificate(leaf).public_bytes(Encoding.PEM)
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(pem)
-            file.flush()
-            context.load_cert_chain(file.name)
-        device.context = context
-
-    async def _connect(self, device: Device) -> Line:
-        assert device.context is not None
-        host = self.order.bootstrap["hub"]["hostName"]
-        line = await Line.open(self.order.bootstrap, device.context)
-        await line.connect(
-            Connect(
-                device.id,
-                clean_session=True,
-                keep_alive=1000,
-                username=f"{host}/{device.id}/?api-version=2025-08-01-preview",
-            )
-        )
-        return line
-
-    async def _connect_and_leave(self, device: Device) -> None:
-        line = await self._connect(device)
-        line.writer.close()
-
-    async def _stay(self, device: Device) -> None:
-        self.lines.append(await self._connect(device))
-
-    async def _each(self, work: Any) -> list[float]:
+    async def _each(self, work: Callable[[Device], Awaitable[object]]) -> list[float]:
         """Does `work` for every device, so many at once; the seconds that each took."""
-        left = list(reversed(self.devices))
+        left = list(reversed(self._devices))
         took: list[float] = []
 
         async def worker() -> None:
@@ -197,55 +151,76 @@ class Load:
                 await work(device)
                 took.append(time.perf_counter() - start)
 
-        await asyncio.gather(*(worker() for _ in range(self.order.at_once)))
+        await asyncio.gather(*(worker() for _ in range(self._order.at_once)))
         return took
 
-    async def carry_out(self) -> dict[str, Any]:
+    async def _arrive(
+        self, work: Callable[[Device], Awaitable[object]], per_second: float
+    ) -> list[float]:
+        """Starts `work` for every device at its time; the seconds from then, whenever it began."""
+        begin = time.perf_counter()
+
+        async def arrival(number: int, device: Device) -> float:
+            due = begin + number / per_second
+            await asyncio.sleep(due - time.perf_counter())
+            await work(device)
+            return time.perf_counter() - due
+
+        return await asyncio.gather(*(arrival(*each) for each in enumerate(self._devices)))
+
+    async def _issue(self, device: Device, line: ProvisioningLine) -> float:
         start = time.perf_counter()
-        match self.order.job:
-            case "onboard":
-                took = await self._each(self._onboard)
-            case "connect":
-                took = await self._each(self._connect_and_leave)
-            case "idle":
-                took = await self._each(self._stay)
-            case "issue":
-                took = []
-                for _ in range(self.order.times):
-                    took += await self._issue_once()
-            case job:
-                raise ValueError(job)
-        took.sort()
-        return {
-            "count": len(took),
-            "seconds": time.perf_counter() - start,
-            "p50": took[len(took) // 2],
-            "p99": took[int(len(took) * 0.99)],
-        }
+        await line.register(device)
+        return time.perf_counter() - start
 
-    async def _issue_once(self) -> list[float]:
-        took: list[float] = []
+    async def _onboard(self, device: Device) -> dict[str, Any]:
+        line = await MqttLine.to_provisioning(self._mqtt, self._stranger, device)
+        state = await line.register(device)
+        line.close()
+        return state
 
-        async def one(device: Device, line: Line) -> None:
-            start = time.perf_counter()
-            await line.register(device)
-            took.append(time.perf_counter() - start)
+    async def _provisioning(self, device: Device) -> ProvisioningLine:
+        if self._order.job is Job.ISSUE_HTTPS:
+            return await HttpsLine.to_provisioning(self._https, self._stranger, device)
+        return await MqttLine.to_provisioning(self._mqtt, self._stranger, device)
 
-        await asyncio.gather(*(one(*pair) for pair in zip(self.devices, self.lines, strict=True)))
-        return took
+    async def _get_certificate(self, device: Device) -> None:
+        device.certify(await self._onboard(device), self._trust)
+
+    async def _connect_and_leave(self, device: Device) -> None:
+        (await MqttLine.to_hub(self._hub, device)).close()
+
+    async def _stay(self, device: Device) -> None:
+        self._stayed.append(await MqttLine.to_hub(self._hub, device))
+
+    def _door(self, port: int) -> Door:
+        return Door(self._bootstrap["bind"], port, self._bootstrap["hostname"])
+
+    @property
+    def _mqtt(self) -> Door:
+        return self._door(self._bootstrap["mqttPort"])
+
+    @property
+    def _https(self) -> Door:
+        return self._door(self._bootstrap["httpsPort"])
+
+    @property
+    def _hub(self) -> Door:
+        return self._mqtt if self._order.broker is None else self._door(self._order.broker)
 
 
 async def _main() -> None:
     order = json.loads(sys.argv[1])
-    order["bootstrap"] = json.loads(Path(order["bootstrap"]).read_text())
-    load = Load(Order(**order))
-    await load.prepare()
-    print(json.dumps({"ready": True}), flush=True)
+    load = Load(Order(**order | {"job": Job(order["job"])}))
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        if line.strip() == "stop":
-            return
-        print(json.dumps(await load.carry_out()), flush=True)
+        match line.split():
+            case ["prepare"]:
+                await load.prepare()
+                print("{}", flush=True)
+            case ["go", *rate]:
+                done = await load.carry_out(float(rate[0]) if rate else None)
+                print(json.dumps(asdict(done)), flush=True)
 
 
 if __name__ == "__main__":

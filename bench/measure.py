@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_CPUCLOCK_SCHED: Final = 2  # <linux/posix-timers.h>: nanoseconds that a process was scheduled
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """A ratio over rounds."""
+class Scale:
+    """How much is done; the smoke test does less.
+
+    Attributes:
+        rounds: that count; one more warms up.
+        batch: operations of one side in one round.
+        idle: connections whose memory is measured.
+        stored: devices in the large store.
+    """
+
+    rounds: int = 7
+    batch: int = 300
+    idle: int = 1000
+    stored: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over rounds."""
 
     median: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: list[float]) -> Ratio:
+    def of(cls, values: Sequence[float]) -> Spread:
         return cls(statistics.median(values), min(values), max(values))
 
-    def __str__(self) -> str:
-        return f"{self.median:.0%} ({self.low:.0%} to {self.high:.0%})"
+    def show(self, form: str, unit: str = "") -> str:
+        """As text; `form` is the format of each of the three."""
+        return f"{self.median:{form}}{unit} ({self.low:{form}} to {self.high:{form}})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +53,35 @@ class Row:
     what: str
     measured: str
     beside: str = ""
-    ratio: str = ""
+    ratio: Spread | None = None
     goal: str = ""
+
+
+# One side of a comparison: does its batch, and gives the seconds that one operation cost.
+Side = Callable[[], float]
+
+
+def take_turns(rounds: int, *sides: Side) -> list[list[float]]:
+    """The costs of every side, round by round, without those of the round that warms up."""
+    costs: list[list[float]] = [[] for _ in sides]
+    order = list(range(len(sides)))
+    for round_ in range(rounds + 1):
+        for side in order:
+            cost = sides[side]()
+            if round_:
+                costs[side].append(cost)
+        order.reverse()
+    return costs
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
+    """Cost by cost of the same round."""
+    return Spread.of([a / b for a, b in zip(above, below, strict=True)])
+
+
+def rate(costs: Sequence[float]) -> str:
+    """Operations for a second of CPU."""
+    return f"{1 / statistics.median(costs):,.0f} / CPU-s"
 
 
 def cpu_seconds(work: Callable[[], object], times: int) -> float:
@@ -49,9 +93,11 @@ def cpu_seconds(work: Callable[[], object], times: int) -> float:
 
 
 def process_cpu(pid: int) -> float:
-    """The CPU that a process used so far, user and system, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """The CPU that a process used so far, user and system, all threads, in seconds.
+
+    By clock_getcpuclockid(3): the figure of /proc/PID/stat, without its rounding to ticks.
+    """
+    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
 def process_memory(pid: int) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
+import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.floor import CryptoFloor, Curve, make_csr
-from bench.measure import Ratio, Row
+from bench.floor import CURVES, CryptoFloor, make_csr
+from bench.measure import Row, Scale, rate, ratio, take_turns
 from fleetroot import sas
 from fleetroot.app import Server, quiet_collector
 from fleetroot.pki import KeyType
@@ -21,9 +23,8 @@ from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, Reg
 from fleetroot.registry.issuance import CsrText
 from fleetroot.settings import Settings
 
-_ROUNDS = 7
-_DEVICES = 300  # a round
 _AT_ONCE = 32
+_FLOORS = 200  # a round
 
 
 @asynccontextmanager
@@ -41,34 +42,61 @@ async def _server() -> AsyncIterator[Server]:
             await server.stop()
 
 
-async def rows() -> list[Row]:
-    """One row for each curve."""
-    async with _server() as server:
-        return [
-            await _row(server, "P-384", ec.SECP384R1(), KeyType.EC_P384, "50%"),
-            await _row(server, "P-256", ec.SECP256R1(), KeyType.EC_P256, ""),
-        ]
+def rows(scale: Scale) -> list[Row]:
+    """One row for each curve; the issuing CA is of that curve too."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        context = _server()
+        server = runner.run(context.__aenter__())
+        try:
+            return [
+                _row(runner, server, scale, "P-384", KeyType.EC_P384, "60%"),
+                _row(runner, server, scale, "P-256", KeyType.EC_P256, "35%"),
+            ]
+        finally:
+            runner.run(context.__aexit__(None, None, None))
 
 
-async def _row(server: Server, name: str, curve: Curve, key_type: KeyType, goal: str) -> Row:
+def _row(
+    runner: asyncio.Runner, server: Server, scale: Scale, curve: str, key_type: KeyType, goal: str
+) -> Row:
+    floor = CryptoFloor(CURVES[curve], CURVES[curve])
+    requests = runner.run(_requests(server, curve, key_type))
+
+    def issue() -> float:
+        batch = [next(requests) for _ in range(scale.batch)]
+        start = time.process_time()
+        runner.run(_register(server, batch))
+        return (time.process_time() - start) / len(batch)
+
+    bottom, used = take_turns(scale.rounds, lambda: floor.seconds(_FLOORS), issue)
+    return Row(
+        f"certificates in `provisioning`, {curve}",
+        rate(used),
+        f"floor {rate(bottom)}",
+        ratio(bottom, used),
+        goal,
+    )
+
+
+async def _requests(server: Server, curve: str, key_type: KeyType) -> Iterator[RegisterRequest]:
+    """Requests of new devices, for a policy and a group that are made for them."""
     namespace = await server.registry.namespace("default")
     policy = await server.registry.create_policy(
-        namespace, f"bench-{name}", authority_key_type=key_type
+        namespace, f"bench-{curve}", authority_key_type=key_type
     )
     await server.hubs.synchronize(namespace)
     service = await server.administration.service()
     group = await server.administration.put(
         service,
         EnrollmentKind.GROUP,
-        f"bench-{name}",
+        f"bench-{curve}",
         EnrollmentSettings(policy_id=policy.id),
     )
-    key = ec.generate_private_key(curve)
-    floor = CryptoFloor(curve, curve)
+    key = ec.generate_private_key(CURVES[curve])
     expires_at = server.clock.now() + timedelta(hours=1)
 
     def request(number: int) -> RegisterRequest:
-        registration_id = f"{name}-{number}"
+        registration_id = f"{curve}-{number}"
         token = sas.sign_token(
             f"{service.id_scope}/registrations/{registration_id}",
             sas.derive_device_key(group.keys.primary, registration_id),
@@ -81,26 +109,11 @@ async def _row(server: Server, name: str, curve: Curve, key_type: KeyType, goal:
             CsrText(make_csr(registration_id, key)),
         )
 
-    ratios, rates, floors = [], [], []
-    for round_ in range(_ROUNDS + 1):
-        requests = [request(round_ * _DEVICES + number) for number in range(_DEVICES)]
-        bottom = floor.seconds()
-        start = time.process_time()
-        for first in range(0, _DEVICES, _AT_ONCE):
-            await asyncio.gather(
-                *(server.provisioning.register(r) for r in requests[first : first + _AT_ONCE])
-            )
-        used = (time.process_time() - start) / _DEVICES
-        if round_:  # the first warms up
-            ratios.append(bottom / used)
-            rates.append(1 / used)
-            floors.append(1 / bottom)
-    rates.sort()
-    floors.sort()
-    return Row(
-        f"certificates issued, {name}, in `provisioning`, durable",
-        f"{rates[len(rates) // 2]:.0f} / CPU-s",
-        f"floor {floors[len(floors) // 2]:.0f}",
-        str(Ratio.of(ratios)),
-        goal,
-    )
+    return map(request, count())
+
+
+async def _register(server: Server, batch: list[RegisterRequest]) -> None:
+    for first in range(0, len(batch), _AT_ONCE):
+        await asyncio.gather(
+            *(server.provisioning.register(each) for each in batch[first : first + _AT_ONCE])
+        )

@@ -1,0 +1,196 @@
+"""The processes that are measured, and the load generator as they know it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from bench.floor import ServerPki, to_pem
+from bench.load import Done, Job, Order
+from bench.measure import process_cpu
+
+_STOP_SECONDS = 30
+
+
+class Server:
+    """`fleetroot up` on free ports."""
+
+    def __init__(self, data: Path, *options: str) -> None:
+        """Starts it on a data folder, and waits until it is ready."""
+        start = time.perf_counter()
+        self.bootstrap = data / "bootstrap.json"
+        program = str(Path(sys.executable).with_name("fleetroot"))
+        ports = [f"--{name}-port=0" for name in ("mqtt", "https", "console", "http")]
+        self._process = subprocess.Popen(
+            [program, "up", "--data", str(data), *ports, "--log-level", "warning", *options],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"FLEETROOT_MAX_HANDSHAKES_PER_SOURCE": "100000"},
+            text=True,
+        )
+        self.pid = self._process.pid
+        assert "ready" in _pipe(self._process.stdout).readline()
+        bootstrap = json.loads(self.bootstrap.read_text())
+        trust = ssl.create_default_context(cafile=bootstrap["serverCaFile"])
+        url = f"https://{bootstrap['bind']}:{bootstrap['httpsPort']}/healthz"
+        with urllib.request.urlopen(url, context=trust) as answer:
+            assert answer.status == 200
+        self.start_up_seconds = time.perf_counter() - start
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(_STOP_SECONDS) == 0
+
+
+@contextmanager
+def new_server(*options: str) -> Iterator[Server]:
+    """A server in a fresh folder."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetroot-bench-") as folder,
+        server_on(Path(folder) / "data", *options) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def server_on(data: Path, *options: str) -> Iterator[Server]:
+    """A server on a folder that stays."""
+    server = Server(data, *options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class Generator:
+    """A load generator process with its order."""
+
+    def __init__(self, order: Order) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.load", order.to_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def prepare(self) -> None:
+        """Makes what the devices have beforehand."""
+        self._ask("prepare")
+
+    def go(self, per_second: float | None = None) -> Done:
+        """Does the job once over."""
+        return Done(**self._ask("go" if per_second is None else f"go {per_second}"))
+
+    def cost(self, pid: int) -> float:
+        """Does the job once over; the CPU of process `pid` for one operation, in seconds."""
+        self.prepare()
+        before = process_cpu(pid)
+        done = self.go()
+        return (process_cpu(pid) - before) / done.count
+
+    def _ask(self, command: str) -> dict[str, Any]:
+        to = _pipe(self._process.stdin)
+        to.write(f"{command}\n")
+        to.flush()
+        line = _pipe(self._process.stdout).readline()
+        assert line, "the load generator failed"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def stop(self) -> None:
+        _pipe(self._process.stdin).close()
+        self._process.wait(_STOP_SECONDS)
+
+
+@contextmanager
+def generator(
+    server: Server, job: Job, curve: str, devices: int, **more: Any
+) -> Iterator[Generator]:
+    """A load generator for a server."""
+    made = Generator(Order(job, str(server.bootstrap), curve, devices, **more))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+class Mosquitto:
+    """Mosquitto with mutual TLS 1.3: the devices' CAs, and a server key of Fleetroot's type."""
+
+    def __init__(self, folder: Path, device_cas: bytes) -> None:
+        """Starts it.
+
+        Args:
+            folder: for its configuration.
+            device_cas: the issuing CA and its root, PEM.
+        """
+        pki = ServerPki()
+        self.trust = pki.trust
+        (folder / "ca.pem").write_bytes(device_cas)
+        (folder / "server.pem").write_bytes(to_pem(pki.key, pki.certificate))
+        self.port = _free_port()
+        (folder / "mosquitto.conf").write_text(
+            f"listener {self.port} 127.0.0.1\n"
+            f"cafile {folder}/ca.pem\n"
+            f"certfile {folder}/server.pem\n"
+            f"keyfile {folder}/server.pem\n"
+            "tls_version tlsv1.3\n"
+            "require_certificate true\n"
+            "use_identity_as_username true\n"
+            "persistence false\n"
+            "log_type error\n"
+        )
+        program = mosquitto_program()
+        assert program is not None
+        user = [f"user {'root' if os.geteuid() == 0 else 'mosquitto'}"]
+        with (folder / "mosquitto.conf").open("a") as file:
+            file.write("\n".join(user) + "\n")
+        self._process = subprocess.Popen(
+            [program, "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL
+        )
+        self.pid = self._process.pid
+        _wait_for(self.port)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(_STOP_SECONDS)
+
+
+def mosquitto_program() -> str | None:
+    """Where Mosquitto is, if it is installed."""
+    return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+def _free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError(f"nothing listens on port {port}")
