@@ -28,6 +28,8 @@ from fleetroot.settings import Settings
 
 Values: TypeAlias = dict[str, Any]
 
+# Given at every start, because ports differ from run to run and certificates name them for ever.
+PKI_URL: Final = "http://localhost:8080"
 _TEMPLATE: Final = "template"
 _TABLES: Final = {  # with the column that names the device
     "devices": "device_key",
@@ -55,7 +57,9 @@ def large_store(folder: Path, devices: int) -> Path:
 
 async def _provision_template(data: Path) -> None:
     """A first start, and one device."""
-    server = Server(Settings(data=data, mqtt_port=0, https_port=0, console_port=0, http_port=0))
+    server = Server(
+        Settings(data=data, pki_url=PKI_URL, mqtt_port=0, https_port=0, console_port=0, http_port=0)
+    )
     await server.start()
     try:
         service = await server.administration.service()
