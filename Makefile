@@ -25,8 +25,9 @@ test: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run al
 up: .venv/.installed  ## Start a server on ./data
 	@$(BIN)/fleetroot up
 
-bench: .venv/.installed  ## Print the benchmark table
-	@$(BIN)/python -m bench
+bench: .venv/.installed  ## Print the benchmark table (10 min; ARGS="connect room": parts of it)
+	@tools/debian-packages bench
+	@$(BIN)/python -m bench $(ARGS)
 
 fuzz: .venv-fuzz/.installed  ## Fuzz each target for FUZZ_SECONDS (600) seconds
 	@.venv-fuzz/bin/python -m fuzz --seconds $(FUZZ_SECONDS)

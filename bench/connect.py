@@ -23,7 +23,7 @@ _FLOORS = 100  # a round
 def rows(scale: Scale) -> list[Row]:
     """Two rows for each curve."""
     with new_server() as server:
-        return [row for curve in CURVES for row in _of_curve(server, scale, curve)]
+        return [row for curve in scale.curves for row in _of_curve(server, scale, curve)]
 
 
 def _of_curve(server: Server, scale: Scale, curve: str) -> list[Row]:

@@ -17,12 +17,14 @@ class Scale:
     """How much is done; the smoke test does less.
 
     Attributes:
+        curves: of the devices' keys.
         rounds: that count; one more warms up.
         batch: operations of one side in one round.
         idle: connections whose memory is measured.
         stored: devices in the large store.
     """
 
+    curves: tuple[str, ...] = ("P-384", "P-256")
     rounds: int = 7
     batch: int = 300
     idle: int = 1000

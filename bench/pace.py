@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import statistics
 
-from bench.floor import CURVES
 from bench.load import Job
 from bench.measure import Row, Scale, Spread
 from bench.processes import Generator, Server, generator, new_server
@@ -16,7 +15,7 @@ from bench.processes import Generator, Server, generator, new_server
 def rows(scale: Scale) -> list[Row]:
     """Two rows for each curve."""
     with new_server() as server:
-        return [row for curve in CURVES for row in _of_curve(server, scale, curve)]
+        return [row for curve in scale.curves for row in _of_curve(server, scale, curve)]
 
 
 def _of_curve(server: Server, scale: Scale, curve: str) -> list[Row]:

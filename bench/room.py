@@ -25,6 +25,8 @@ from fleetroot.settings import Settings
 
 _AT_ONCE = 32
 _FLOORS = 200  # a round
+_KEY_TYPES = {"P-384": KeyType.EC_P384, "P-256": KeyType.EC_P256}
+_GOALS = {"P-384": "60%", "P-256": "35%"}
 
 
 @asynccontextmanager
@@ -48,19 +50,14 @@ def rows(scale: Scale) -> list[Row]:
         context = _server()
         server = runner.run(context.__aenter__())
         try:
-            return [
-                _row(runner, server, scale, "P-384", KeyType.EC_P384, "60%"),
-                _row(runner, server, scale, "P-256", KeyType.EC_P256, "35%"),
-            ]
+            return [_row(runner, server, scale, curve) for curve in scale.curves]
         finally:
             runner.run(context.__aexit__(None, None, None))
 
 
-def _row(
-    runner: asyncio.Runner, server: Server, scale: Scale, curve: str, key_type: KeyType, goal: str
-) -> Row:
+def _row(runner: asyncio.Runner, server: Server, scale: Scale, curve: str) -> Row:
     floor = CryptoFloor(CURVES[curve], CURVES[curve])
-    requests = runner.run(_requests(server, curve, key_type))
+    requests = runner.run(_requests(server, curve))
 
     def issue() -> float:
         batch = [next(requests) for _ in range(scale.batch)]
@@ -74,15 +71,15 @@ def _row(
         rate(used),
         f"floor {rate(bottom)}",
         ratio(bottom, used),
-        goal,
+        _GOALS[curve],
     )
 
 
-async def _requests(server: Server, curve: str, key_type: KeyType) -> Iterator[RegisterRequest]:
+async def _requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
     """Requests of new devices, for a policy and a group that are made for them."""
     namespace = await server.registry.namespace("default")
     policy = await server.registry.create_policy(
-        namespace, f"bench-{curve}", authority_key_type=key_type
+        namespace, f"bench-{curve}", authority_key_type=_KEY_TYPES[curve]
     )
     await server.hubs.synchronize(namespace)
     service = await server.administration.service()

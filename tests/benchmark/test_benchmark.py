@@ -1,0 +1,93 @@
+"""The benchmark's rows, each group run once over with as little as it takes: they come out, and
+what they compare is compared. How large a figure is, only `make bench` says.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from bench import connect, large, pace, rest, room, wire
+from bench.measure import Row, Scale, Spread, ratio, take_turns
+from bench.processes import mosquitto_program
+from bench.store import large_store
+
+from fleetroot.app import DATABASE_FILE
+
+TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200)
+
+
+def sane(rows: list[Row]) -> list[Row]:
+    """The rows, each with a figure, and no ratio that cannot be."""
+    assert all(row.what and row.measured for row in rows)
+    assert all(0.001 < row.ratio.median < 100 for row in rows if row.ratio is not None)
+    return rows
+
+
+@pytest.mark.parametrize("rows", [room.rows, wire.mqtt_rows, wire.https_rows])
+def test_issuing_is_compared_with_its_crypto_floor(rows: Callable[[Scale], list[Row]]):
+    assert all(row.ratio and "floor" in row.beside for row in sane(rows(TINY)))
+
+
+def test_connections_are_compared_with_the_bare_handshake_and_mosquitto():
+    bare, mosquitto = sane(connect.rows(TINY))
+    assert "bare TLS" in bare.beside
+    assert bare.ratio
+    assert "mosquitto" in mosquitto.beside
+    assert bool(mosquitto.ratio) == (mosquitto_program() is not None)
+
+
+def test_without_mosquitto_its_rows_say_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(connect, "mosquitto_program", lambda: None)
+    theirs = [row for row in connect.rows(TINY) if "mosquitto" in row.beside]
+    assert {(row.beside, row.ratio) for row in theirs} == {("mosquitto: not installed", None)}
+
+
+def test_onboardings_are_timed_at_full_and_at_half_load():
+    assert [" / s" in row.measured for row in sane(pace.rows(TINY))] == [True, False]
+
+
+def test_start_up_and_idle_memory_are_measured():
+    assert [row.goal for row in sane(rest.rows(TINY))] == ["3 s", "64 KB"]
+
+
+def test_a_large_store_is_compared_with_a_new_one():
+    assert len([row for row in sane(large.rows(TINY, None)) if row.ratio]) == 3
+
+
+def test_a_large_store_is_made_once_and_kept(tmp_path: Path):
+    database = large_store(tmp_path, 50) / DATABASE_FILE
+    assert rows_of(database) == dict.fromkeys(
+        ("devices", "certificates", "identities", "twins", "registrations"), 51
+    )
+    made = database.stat().st_mtime_ns
+    assert large_store(tmp_path, 50) / DATABASE_FILE == database
+    assert database.stat().st_mtime_ns == made
+
+
+def rows_of(database: Path) -> dict[str, int]:
+    tables = ("devices", "certificates", "identities", "twins", "registrations")
+    with closing(sqlite3.connect(database)) as connection:
+        return {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in tables
+        }
+
+
+def test_sides_take_turns_and_the_round_that_warms_up_is_dropped():
+    order: list[str] = []
+
+    def side(name: str) -> float:
+        order.append(name)
+        return len(order)
+
+    costs = take_turns(2, lambda: side("a"), lambda: side("b"))
+    assert "".join(order) == "abbaab"
+    assert costs == [[4, 5], [3, 6]]
+
+
+def test_a_ratio_is_taken_round_by_round():
+    assert ratio([1, 2, 3], [2, 2, 2]) == Spread(1.0, 0.5, 1.5)
