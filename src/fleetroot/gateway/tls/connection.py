@@ -4,6 +4,8 @@ Theory of operation. The TCP transport (`raw`) calls us with ciphertext in a buf
 connections of the listener share. We push it through OpenSSL, which sits between two memory BIOs,
 and call the application with plaintext before we return, so nothing waits between the two layers:
 
+- Handshakes take turns, one step for each turn of the loop, so that those who have an open
+  connection are served between any two (docs/decisions/0006-one-loop.md).
 - Incoming bytes are decrypted and delivered at once. An application that pauses reading pauses
   the TCP transport, and so the peer.
 - Outgoing bytes are encrypted at once and wait in the TCP transport's buffer only. Its
@@ -56,6 +58,7 @@ class TlsConnection(asyncio.BufferedProtocol):
     __slots__ = (
         "_answered",
         "_context",
+        "_due",
         "_error",
         "_handshake",
         "_lost",
@@ -89,6 +92,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
         self._reading_paused = False
+        self._due = b""  # of the handshake, until its turn
         self._answered = False  # the first flight was here and has been answered
         self._peer_closed = False  # the peer's close_notify has come
         self._tcp_eof = False
@@ -124,10 +128,11 @@ class TlsConnection(asyncio.BufferedProtocol):
         if self._state is _State.OPEN:
             self._receive(data)
         elif self._handshake is not None:
-            self._receive_handshake(self._handshake, data)
+            self._wait_for_turn(data)
 
     def eof_received(self) -> bool:
         self._tcp_eof = True
+        self.take_turn()
         if self._state is not _State.OPEN:
             return False
         if self._peer_closed:
@@ -152,6 +157,20 @@ class TlsConnection(asyncio.BufferedProtocol):
             self.application.resume_writing()
 
     # The handshake
+
+    def _wait_for_turn(self, data: memoryview) -> None:
+        waits = bool(self._due)
+        self._due += data
+        if len(self._due) > self._owner.limits.handshake_bytes:
+            self.take_turn()  # is refused for it
+        elif not waits:
+            self._owner.wait_for_turn(self)
+
+    def take_turn(self) -> None:
+        """Goes on with the handshake, if anything came that it can go on with."""
+        due, self._due = self._due, b""
+        if due and self._handshake is not None:
+            self._receive_handshake(self._handshake, memoryview(due))
 
     def _receive_handshake(self, handshake: Handshake, data: memoryview) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -96,6 +96,7 @@ class TlsListener:
         self._sources: Counter[str] = Counter()
         self._strangers: dict[TlsConnection, str] = {}  # nobody has vouched for, with their source
         self._strangers_of: Counter[str] = Counter()
+        self._turns: deque[TlsConnection] = deque()
         self._completed = 0
         self._refused = 0
         self._all_gone = asyncio.Event()
@@ -188,6 +189,18 @@ class TlsListener:
         self._strangers_of[source] += 1
         self._strangers[connection] = source
         return None
+
+    def wait_for_turn(self, connection: TlsConnection) -> None:
+        self._turns.append(connection)
+        if len(self._turns) == 1:
+            self.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """One handshake step, and not sooner than the next turn of the loop another one."""
+        connection = self._turns.popleft()
+        if self._turns:
+            self.loop.call_soon(self._next_turn)
+        connection.take_turn()
 
     def handshake_done(self, connection: TlsConnection) -> None:
         self._completed += 1
