@@ -285,8 +285,11 @@ class TlsConnection(asyncio.BufferedProtocol):
         said = False
         try:
             while not self.raw.is_closing():
-                self.raw.write(ssl.bio_read(_CIPHERTEXT_SIZE))
+                waiting = ssl.bio_read(_CIPHERTEXT_SIZE)
+                self.raw.write(waiting)
                 said = True
+                if len(waiting) < _CIPHERTEXT_SIZE:
+                    break
         except SSL.WantReadError:
             pass
         return said
