@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import connect, large, pace, rest, room, wire
+from bench import connect, large, pace, postgresql, rest, room, wire
 from bench.measure import Row, Scale
 
 _WIDTH: Final = 100
@@ -26,7 +26,10 @@ def main() -> None:
     parser.add_argument(
         "--store", type=Path, help="folder that keeps the large store from run to run"
     )
-    arguments, wanted = parser.parse_known_args()
+    parser.add_argument("--database-url", help="an empty PostgreSQL database, for its rows")
+    parser.add_argument("groups", nargs="*", help="which rows; without any, all")
+    arguments = parser.parse_args()
+    wanted: list[str] = arguments.groups
     groups: dict[str, Callable[[Scale], list[Row]]] = {
         "room": room.rows,
         "wire": wire.mqtt_rows,
@@ -35,6 +38,7 @@ def main() -> None:
         "pace": pace.rows,
         "rest": rest.rows,
         "large": lambda scale: large.rows(scale, arguments.store),
+        "postgresql": lambda scale: postgresql.rows(scale, arguments.database_url),
     }
     if unknown := set(wanted) - set(groups):
         parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(groups)}")

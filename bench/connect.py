@@ -15,7 +15,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bench.floor import CURVES, HandshakeFloor
 from bench.load import Job
 from bench.measure import Row, Scale, Side, rate, ratio, take_turns
-from bench.processes import Mosquitto, Server, generator, mosquitto_program, new_server
+from bench.processes import (
+    DATABASE_FILE,
+    Mosquitto,
+    Server,
+    generator,
+    mosquitto_program,
+    new_server,
+)
 
 _FLOORS = 100  # a round
 
@@ -60,7 +67,7 @@ def _of_curve(server: Server, scale: Scale, curve: str) -> list[Row]:
 
 def _device_cas(server: Server) -> bytes:
     """The certificates of every CA that devices' certificates lead to, PEM."""
-    database = sqlite3.connect(server.bootstrap.with_name("fleetroot.db"))
+    database = sqlite3.connect(server.bootstrap.with_name(DATABASE_FILE))
     try:
         found = database.execute("SELECT certificate FROM authorities").fetchall()
     finally:

@@ -16,13 +16,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from bench.floor import ServerPki, to_pem
 from bench.load import Done, Job, Order
 from bench.measure import process_cpu
 
 _STOP_SECONDS = 30
+DATABASE_FILE: Final = "fleetroot.db"  # in a data folder
 
 
 class Server:

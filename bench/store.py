@@ -20,8 +20,9 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.floor import make_csr
+from bench.processes import DATABASE_FILE
 from fleetroot import sas
-from fleetroot.app import DATABASE_FILE, Server
+from fleetroot.app import Server
 from fleetroot.provisioning.model import EnrollmentKind, RegisterRequest
 from fleetroot.registry.issuance import CsrText
 from fleetroot.settings import Settings

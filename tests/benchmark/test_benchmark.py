@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 from bench import connect, large, pace, rest, room, wire
 from bench.measure import Row, Scale, Spread, ratio, take_turns
-from bench.processes import mosquitto_program
+from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
-
-from fleetroot.app import DATABASE_FILE
 
 TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200)
 
