@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import ssl
 import stat
 import subprocess
@@ -26,10 +25,11 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+import database
 from fleet import Fleet
 from fleetroot.app import Server
 from fleetroot.settings import Settings
-from fleetroot.storage import SqliteStore
+from fleetroot.storage import PostgresStore, SqliteStore
 
 FLEETROOT = [str(Path(sys.executable).with_name("fleetroot"))]
 PORTS = ("mqtt", "https", "console", "http")
@@ -59,6 +59,12 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's, without settings of Fleetroot."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("FLEETROOT_")}
     return own | dict(more or {})
+
+
+def on_its_database(data: Path, more: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment's variables for a server on that folder."""
+    url = database.url_of(data, empty=True)
+    return dict(more or {}) | ({"FLEETROOT_DATABASE_URL": url} if url else {})
 
 
 @dataclass
@@ -101,7 +107,7 @@ def up(data: Path, *options: str, env: Mapping[str, str] | None = None) -> Itera
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(env),
+        env=environment(on_its_database(data, env)),
     )
     try:
         assert process.stdout is not None
@@ -135,7 +141,7 @@ def up_to_its_end(
 ) -> subprocess.CompletedProcess[str]:
     """Runs an `up` that is expected to fail."""
     ports = [f"--{name}-port=0" for name in PORTS if f"--{name}-port" not in "".join(options)]
-    return run("up", "--data", str(data), *ports, *options, env=env)
+    return run("up", "--data", str(data), *ports, *options, env=on_its_database(data, env))
 
 
 def assert_refused_in_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -251,7 +257,7 @@ class Restarted:
 
     def copy(self, to: Path) -> Path:
         """The folder, for a test to start on."""
-        return Path(shutil.copytree(self.data, to / "data"))
+        return database.copy(self.data, to / "data")
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +323,7 @@ def test_sigint_stops_it_with_exit_code_0(tmp_path: Path) -> None:
         assert running.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.sqlite(reason="its log and shared memory are files of their own")
 def test_stopped_server_leaves_a_database_of_one_file(restarted: Restarted) -> None:
     assert not list(restarted.data.glob("fleetroot.db-*"))
 
@@ -374,16 +381,16 @@ def test_port_in_use_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_database_of_a_newer_program_is_refused(restarted: Restarted, tmp_path: Path) -> None:
     data = restarted.copy(tmp_path)
-    with sqlite3.connect(data / "fleetroot.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.execute(data, "UPDATE alembic_version SET version_num = '9999'")
     assert_refused_in_one_line(up_to_its_end(data), "9999")
 
 
+@pytest.mark.sqlite(reason="its file is ours")
 @pytest.mark.parametrize("kept", [0, 5000], ids=["no database", "cut off"])
 def test_damaged_database_is_refused(restarted: Restarted, tmp_path: Path, kept: int) -> None:
-    database = restarted.copy(tmp_path) / "fleetroot.db"
-    database.write_bytes(database.read_bytes()[:kept] + b"x" * 5000)
-    assert_refused_in_one_line(up_to_its_end(database.parent), "fleetroot.db cannot be used")
+    file = restarted.copy(tmp_path) / "fleetroot.db"
+    file.write_bytes(file.read_bytes()[:kept] + b"x" * 5000)
+    assert_refused_in_one_line(up_to_its_end(file.parent), "fleetroot.db cannot be used")
 
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -663,6 +670,22 @@ def test_no_secret_is_in_anything_that_is_printed_or_logged(tmp_path: Path) -> N
     assert [name for name, secret in secrets.items() if secret in everything] == []
 
 
+def test_password_of_the_database_is_in_nothing_that_is_printed_or_logged(tmp_path: Path) -> None:
+    for url in ("postgresql://u:hunter2@127.0.0.1:1/fleet", "postgresql://u:hunter2@h/d?none=1"):
+        env = {"FLEETROOT_DATABASE_URL": url}
+        done = run("up", "--data", str(tmp_path / "data"), "--log-level", "debug", env=env)
+        assert_refused_in_one_line(done, "database")
+        assert "hunter2" not in done.stderr
+
+
+def test_url_of_another_database_is_a_usage_error_and_not_shown(tmp_path: Path) -> None:
+    done = run("up", "--data", str(tmp_path / "data"), "--database-url", "mysql://u:hunter2@h/d")
+    assert done.returncode == 2
+    assert "database_url: must be postgresql://" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 # --- a first start that was cut short
 
 
@@ -676,16 +699,17 @@ def test_first_start_that_was_cut_short_anywhere_is_completed_by_the_next(tmp_pa
     async def begin(data: Path, writes: int) -> bool:
         left = writes
 
-        async def counted(self: SqliteStore, unit: Any) -> Any:
+        async def counted(self: Any, unit: Any) -> Any:
             nonlocal left
             if not left:
                 raise PowerGone
             left -= 1
             return await write(self, unit)
 
-        write = SqliteStore.write
+        store = PostgresStore if database.is_postgresql() else SqliteStore
+        write: Any = store.write
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(SqliteStore, "write", counted)
+            patch.setattr(store, "write", counted)
             try:
                 async with Fleet.running(data):
                     return True

@@ -221,7 +221,10 @@ class Workbench:
         return await self.store.store.read(lambda tx: identities.find(tx, hub.id, device_id))
 
     async def settled(self) -> None:
-        """Waits until what was submitted before is committed."""
+        """Waits until what was submitted before is committed, and what came of that."""
+        await database.settled(self.store.store)
+        for _ in range(3):
+            await asyncio.sleep(0)  # whoever was told of a commit submits what it has to
         await database.settled(self.store.store)
 
     @contextmanager

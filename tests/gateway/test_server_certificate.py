@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 from structlog.testing import capture_logs
 
+import database
 from fleetroot.custody import KeyStore, MasterKeyConfig, Sealer, load_master_key
 from fleetroot.gateway.server_certificate import ServerCertificate, host_names, issue
-from fleetroot.storage import SqliteStore, migrate
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -22,10 +22,7 @@ class Installation:
     """A database in which a server keeps its CAs, over its starts."""
 
     def __init__(self, data: Path) -> None:
-        engine = migrate.sqlite_engine(data / "fleetroot.db")
-        migrate.upgrade(engine)
-        engine.dispose()
-        self.store = SqliteStore(data / "fleetroot.db")
+        self.store = database.store_of(data)
         self._custody = KeyStore(Sealer(load_master_key(MasterKeyConfig(), data)))
         self.warnings: list[Any] = []
 

@@ -12,13 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import select
 
+import database
 from fleet import Fleet
 from fleetroot import sas
 from fleetroot.custody import KeyStore, MasterKeyConfig, Sealer, load_master_key
 from fleetroot.gateway import server_certificate
 from fleetroot.pki import private_key_to_der
 from fleetroot.registry import authorities
-from fleetroot.storage import Query, SqliteStore
+from fleetroot.storage import Query
 from fleetroot.storage.schema import authorities as table
 
 
@@ -42,7 +43,7 @@ def _forms(secret: bytes) -> set[bytes]:
 async def _authority_keys(data: Path) -> dict[str, bytes]:
     """The private keys of the CAs, as a server with the master key has them."""
     custody = KeyStore(Sealer(load_master_key(MasterKeyConfig(), data)))
-    store = SqliteStore(data / "fleetroot.db")
+    store = database.store_of(data)
     every = Query(select(table), authorities._row)
     try:
         keys = {
@@ -75,7 +76,7 @@ async def loot(tmp_path: Path) -> Loot:
         key = sas.derive_device_key(primary, "dev-2")
         token = fleet.provisioning_token("dev-2", key)
         assert (await fleet.register("dev-2", token=token)).status == 200
-        running = b"".join(file.read_bytes() for file in sorted(data.glob("fleetroot.db*")))
+        running = database.files(data)
         connection_strings = (
             there["hub"]["connectionString"],
             there["provisioning"]["connectionString"],
@@ -83,7 +84,7 @@ async def loot(tmp_path: Path) -> Loot:
         hub, service = (
             base64.b64decode(text.partition("SharedAccessKey=")[2]) for text in connection_strings
         )
-    stopped = b"".join(file.read_bytes() for file in sorted(data.glob("fleetroot.db*")))
+    stopped = database.files(data)
     secrets = {
         "group, primary": base64.b64decode(there["enrollmentGroup"]["primaryKey"]),
         "group, secondary": base64.b64decode(there["enrollmentGroup"]["secondaryKey"]),

@@ -13,9 +13,12 @@ import pytest
 from sqlalchemy.dialects.sqlite import dialect
 
 from fleet import Fleet
+from fleetroot.errors import Unavailable
 from fleetroot.hub import events
+from fleetroot.hub.model import Message
 from fleetroot.storage import migrate
 from fleetroot.storage.prepared import Query
+from workbench import Workbench
 
 _DIALECT = dialect()
 
@@ -58,6 +61,7 @@ def explaining(tmp_path: Path) -> Any:
 OF_HUB, OF_DEVICE = "ix_events_hub_id_seq", "ix_events_hub_id_device_key_seq"
 
 
+@pytest.mark.sqlite(reason="how it says what it would do; the indexes are the same")
 @pytest.mark.parametrize(
     ("ask", "by"),
     [
@@ -115,3 +119,63 @@ async def test_who_waits_for_a_quiet_device_reads_what_others_sent_once_and_now_
     assert looked_behind[0] == 0
     assert all(one < other for one, other in pairwise(looked_behind))
     assert len(looked_behind) <= 2 + seconds * 10
+
+
+# --- many at once
+
+
+async def test_messages_that_come_during_a_commit_share_the_next(bench: Workbench) -> None:
+    session = await bench.connect("dev-1", await bench.provision("dev-1"))
+    others: list[asyncio.Task[None]] = []
+    units = 0
+
+    async def send_more() -> None:
+        others.extend(
+            asyncio.create_task(bench.hubs.send(session, Message(b"%d" % n, {}, {})))
+            for n in range(1, 50)
+        )
+        await asyncio.sleep(0)
+        bench.store.before_write.append(count)
+
+    async def count() -> None:
+        nonlocal units
+        units += 1
+        bench.store.before_write.append(count)
+
+    bench.store.before_write.append(send_more)
+    await bench.hubs.send(session, Message(b"0", {}, {}))
+    await asyncio.gather(*others)
+    bench.store.before_write.clear()
+    _, found = await bench.hubs.events(bench.made.hub, after=0, limit=100)
+    assert [event.body for event in found] == [b"%d" % n for n in range(50)]
+    assert units == 1
+
+
+async def test_message_that_cannot_be_kept_is_told_to_its_sender_and_to_nobody_after(
+    bench: Workbench,
+) -> None:
+    session = await bench.connect("dev-1", await bench.provision("dev-1"))
+
+    async def fail() -> None:
+        raise Unavailable("away")
+
+    bench.store.before_write.append(fail)
+    with pytest.raises(Unavailable):
+        await bench.hubs.send(session, Message(b"lost", {}, {}))
+    await bench.hubs.send(session, Message(b"kept", {}, {}))
+    _, found = await bench.hubs.events(bench.made.hub, after=0)
+    assert [event.body for event in found] == [b"kept"]
+
+
+async def test_sender_that_goes_away_disturbs_no_other(bench: Workbench) -> None:
+    session = await bench.connect("dev-1", await bench.provision("dev-1"))
+    sends = [
+        asyncio.create_task(bench.hubs.send(session, Message(body, {}, {})))
+        for body in (b"a", b"b")
+    ]
+    await asyncio.sleep(0)
+    sends[0].cancel()
+    await asyncio.gather(*sends, return_exceptions=True)
+    assert not sends[1].cancelled()
+    _, found = await bench.hubs.events(bench.made.hub, after=0)
+    assert b"b" in [event.body for event in found]

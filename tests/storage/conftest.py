@@ -1,4 +1,4 @@
-"""Fixtures: a migrated database file and a store on it, for each test that asks for one."""
+"""Fixtures: a migrated SQLite file and a store on it, for each test that asks for one."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -85,6 +85,14 @@ class PostgresTransaction:
 
     def run(self, command: Command, /, **parameters: Any) -> int:
         self._execute(command.on(_DIALECT), parameters)
+        return self._cursor.rowcount
+
+    def run_many(self, command: Command, rows: Iterable[Mapping[str, Any]], /) -> int:
+        bound = command.on(_DIALECT)
+        try:
+            self._cursor.executemany(bound.sql.encode(), list(map(bound.bind, rows)))
+        except psycopg.IntegrityError as error:
+            raise ConstraintViolated(str(error)) from error
         return self._cursor.rowcount
 
     def _execute(self, bound: Bound, parameters: Mapping[str, Any]) -> None:
