@@ -13,6 +13,7 @@ from collections import Counter
 
 import uvloop
 from attacks import ATTACKS, CUT, Armory, Attack
+
 from devices import Place
 from processes import answer, orders
 

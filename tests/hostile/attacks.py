@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from devices import REGISTER, Place, connect, provision
 from OpenSSL import SSL
 
+from devices import REGISTER, Place, connect, provision
 from fleet import Closed, Mqtt, Refused
 from fleetroot.gateway.mqtt import Connect, Packet, Publish, Subscribe, encode
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
-from devices import Place, connect, provision
-from processes import answer, orders
 
+from devices import Place, connect, provision
 from fleet import Closed, Mqtt, Refused
+from processes import answer, orders
 
 _AT_ONCE = 16
 _TRIES = 5  # of a newcomer, with a second in between, as an agent would

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from attacks import ATTACKS, Attack
+
 from processes import Party, ServerProcess
 
 FULL = os.environ.get("HOSTILE") == "full"

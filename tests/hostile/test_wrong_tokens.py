@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devices import REGISTER, Place, provision
-from processes import ServerProcess
 from test_hostile_peers import FULL
 
+from devices import REGISTER, Place, provision
 from fleetroot.gateway.mqtt import Publish, encode
+from processes import ServerProcess
 
 TOKENS = 1_000_000 if FULL else 10_000
 CONNECTIONS = 50
