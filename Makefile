@@ -6,6 +6,9 @@ FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 
+# What never opens a database runs once.
+NO_DATABASE := $(patsubst %,--ignore=tests/%,pki custody gateway/tls gateway/mqtt)
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test up bench fuzz hostile lint format lock clean
 
@@ -20,7 +23,9 @@ demo: .venv/.installed .venv-sdk/.installed  ## Run the main job from nothing, e
 
 test: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run all tests from nothing
 	@tools/debian-packages test
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-append \
+	  --cov-report=term:skip-covered --database=postgresql $(NO_DATABASE) tests
 
 up: .venv/.installed  ## Start a server on ./data
 	@$(BIN)/fleetroot up

@@ -50,7 +50,8 @@ class Store(Protocol):
         no effect but through its transaction.
 
         Raises:
-            Unavailable: the database cannot answer now; nothing of `unit` was kept.
+            Unavailable: the database cannot answer now. Nothing of `unit` was kept; or all of it,
+                when a network took the answer to COMMIT away, which then is the `reason`.
         """
         ...
 
