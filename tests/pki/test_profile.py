@@ -27,6 +27,7 @@ from fleetroot.pki import (
     common_name_of,
     generate_key,
     generation_of,
+    new_leaf_serial,
     new_serial,
     parse_csr,
     sha256_fingerprint,
@@ -339,6 +340,16 @@ class TestSerialNumbers:
 
     def test_they_do_not_repeat(self) -> None:
         assert len({new_serial() for _ in range(1000)}) == 1000
+
+    def test_of_leaves_are_positive_and_fit_into_twenty_octets(self) -> None:
+        for year in (1, 1970, 2026, 9999):
+            assert 0 < new_leaf_serial(datetime(year, 1, 1, tzinfo=UTC)) < 1 << 159
+
+    def test_of_leaves_of_one_moment_differ(self) -> None:
+        assert len({new_leaf_serial(NOW) for _ in range(1000)}) == 1000
+
+    def test_of_leaves_grow_with_time(self) -> None:
+        assert new_leaf_serial(NOW) < new_leaf_serial(NOW + timedelta(microseconds=1))
 
 
 class TestReading:

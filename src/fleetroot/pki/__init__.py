@@ -9,6 +9,7 @@ of Fleetroot. Errors that peers cause are typed refusals with a `reason` and a s
 from fleetroot.pki.certificate import (
     common_name_of,
     generation_of,
+    new_leaf_serial,
     new_serial,
     sha256_fingerprint,
     to_der,
@@ -96,6 +97,7 @@ __all__ = [
     "key_type_of",
     "load_chain",
     "max_csr_characters",
+    "new_leaf_serial",
     "new_serial",
     "parse_csr",
     "private_key_from_der",

@@ -18,7 +18,7 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from fleetroot.pki.certificate import URN_UUID, new_serial
+from fleetroot.pki.certificate import URN_UUID, new_leaf_serial, new_serial
 from fleetroot.pki.csr import CertificateRequest
 from fleetroot.pki.issuer import (
     Issuer,
@@ -227,7 +227,7 @@ class OperationalProfile:
         if not device_id:
             raise ValueError("a device id must not be empty")
         self._issuer.check_key(issuer_key)
-        serial = new_serial()
+        serial = new_leaf_serial(now)
         shard = serial % self.crl_shards
         validity = self._issuer.validity(now, self.validity)
         # A common name has up to 64 characters by RFC 5280 appendix A, a device id up to 128.

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -140,6 +141,7 @@ def _integer(value: int) -> bytes:
     return element(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
+@lru_cache(maxsize=16)  # certificates of one second begin and end alike
 def _time(at: datetime) -> bytes:
     """UTCTime through 2049, GeneralizedTime from then on (RFC 5280 §4.1.2.5)."""
     if at.year < 2050:
