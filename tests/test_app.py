@@ -146,10 +146,12 @@ def up_to_its_end(
 
 def assert_refused_in_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("fleetroot: ")
+    # The test's own PostgreSQL is warned of, because it is not to survive the machine.
+    lines = [line for line in done.stderr.splitlines() if not line.endswith("fsync=off")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("fleetroot: ")
     for word in words:
-        assert word in done.stderr
+        assert word in lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -231,15 +233,10 @@ def test_server_ca_file_is_what_clients_trust(server: Up) -> None:
 
 def test_nothing_is_left_beside_the_files_that_are_meant(server: Up) -> None:
     names = {file.name for file in server.data.iterdir()}
-    assert names == {
-        ".lock",
-        "bootstrap.json",
-        "fleetroot.db",
-        "fleetroot.db-shm",
-        "fleetroot.db-wal",
-        "master.key",
-        "server-ca.pem",
-    }
+    database_files = {"fleetroot.db", "fleetroot.db-shm", "fleetroot.db-wal"}
+    if database.is_postgresql():
+        database_files = set()
+    assert names == {".lock", "bootstrap.json", "master.key", "server-ca.pem"} | database_files
 
 
 # --- restart

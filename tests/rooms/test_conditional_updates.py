@@ -1,14 +1,14 @@
 """What a unit of work may change only if something is still so, while another changes just that.
 
-The two are interleaved on two connections: one stops after its first statement, the other runs
-until it is done or waits for the first, and then the first goes on.
+The two are interleaved on two connections: one stops after some statements, the other runs until
+it is done or waits for the first, and then the first goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -31,17 +31,17 @@ WAITING = (
 )
 
 
-class StopsAfterFirst:
-    """A transaction that stops after its first statement."""
+class Stopping:
+    """A transaction that stops after a number of statements."""
 
-    def __init__(self, tx: Transaction, stop: Callable[[], None]) -> None:
+    def __init__(self, tx: Transaction, after: int, stop: Callable[[], None]) -> None:
         self._tx = tx
+        self._left = after
         self._stop = stop
-        self._stopped = False
 
     def _done(self, result: Any) -> Any:
-        if not self._stopped:
-            self._stopped = True
+        self._left -= 1
+        if self._left == 0:
             self._stop()
         return result
 
@@ -54,9 +54,12 @@ class StopsAfterFirst:
     def run(self, command: Command, /, **parameters: Any) -> int:
         return int(self._done(self._tx.run(command, **parameters)))
 
+    def run_many(self, command: Command, rows: Iterable[Mapping[str, Any]], /) -> int:
+        return int(self._done(self._tx.run_many(command, rows)))
+
 
 class Interleaving:
-    """Makes the bench's next write stop after its first statement, once."""
+    """Makes the bench's next write stop after some of its statements, once."""
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
@@ -65,6 +68,7 @@ class Interleaving:
         store = bench.store.store
         assert isinstance(store, PostgresStore)
         self._store = store
+        self._after = 1
 
     def _write(self, unit: Callable[[Transaction], Any]) -> Awaitable[Any]:
         del self._store.write  # type: ignore[method-assign]
@@ -77,14 +81,17 @@ class Interleaving:
             assert self._go_on.wait(SECONDS)
 
         def stopping(tx: Transaction) -> Any:
-            return unit(tx if stopped else StopsAfterFirst(tx, stop))
+            return unit(tx if stopped else Stopping(tx, self._after, stop))
 
         return self._store.write(stopping)
 
-    async def run(self, first: Awaitable[Any], second: Callable[[], Awaitable[Any]]) -> list[Any]:
-        """Starts `first`, whose next write stops; then `second` until it is done or waits for a
-        lock; then both to their ends. Their values, or what they raised.
+    async def run(
+        self, first: Awaitable[Any], second: Callable[[], Awaitable[Any]], *, after: int = 1
+    ) -> list[Any]:
+        """Starts `first`, whose next write stops `after` so many statements; then `second` until it
+        is done or waits for a lock; then both to their ends. Their values, or what they raised.
         """
+        self._after = after
         self._store.write = self._write  # type: ignore[method-assign, assignment]
         one = asyncio.ensure_future(first)
         try:
@@ -124,26 +131,35 @@ async def assert_nothing_counts_that_should_not(bench: Workbench, change: object
 
 
 CHANGES = pytest.mark.parametrize("change", [revoke, disable])
+AFTER = pytest.mark.parametrize("after", [1, 2, 3])
 
 
 @CHANGES
+@AFTER
 async def test_change_while_a_certificate_is_being_recorded(
-    bench: Workbench, interleaved: Interleaving, change: Callable[[Workbench], Awaitable[object]]
+    bench: Workbench,
+    interleaved: Interleaving,
+    change: Callable[[Workbench], Awaitable[object]],
+    after: int,
 ) -> None:
     await bench.provision(DEVICE)
     _, csr = device_csr(DEVICE)
-    results = await interleaved.run(bench.register(DEVICE, csr), lambda: change(bench))
+    results = await interleaved.run(bench.register(DEVICE, csr), lambda: change(bench), after=after)
     assert not isinstance(results[1], BaseException)
     await assert_nothing_counts_that_should_not(bench, change)
 
 
 @CHANGES
+@AFTER
 async def test_certificate_while_a_change_is_being_made(
-    bench: Workbench, interleaved: Interleaving, change: Callable[[Workbench], Awaitable[object]]
+    bench: Workbench,
+    interleaved: Interleaving,
+    change: Callable[[Workbench], Awaitable[object]],
+    after: int,
 ) -> None:
     await bench.provision(DEVICE)
     _, csr = device_csr(DEVICE)
-    results = await interleaved.run(change(bench), lambda: bench.register(DEVICE, csr))
+    results = await interleaved.run(change(bench), lambda: bench.register(DEVICE, csr), after=after)
     assert not isinstance(results[0], BaseException)
     await assert_nothing_counts_that_should_not(bench, change)
 
