@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -145,6 +146,20 @@ async def test_number_of_a_transaction_that_was_rolled_back_is_not_looked_for_fo
     slow.execute("ROLLBACK")
     await reading.reader.drain()
     assert reading.reader._missing == {}
+
+
+async def test_late_row_is_not_removed_before_it_was_told(
+    bench: Workbench, reading: Reading, other: ExitStack
+) -> None:
+    """For a clock that was set forward it is old as soon as it is there."""
+    slow = other.enter_context(_transaction(bench, "slow"))
+    await append(bench, "quick")
+    await reading.reader.drain()
+    bench.clock.advance(timedelta(hours=2))
+    slow.execute("COMMIT")
+    await reading.reader.prune()
+    await reading.reader.drain()
+    assert reading.told == ["quick", "slow"]
 
 
 async def test_late_row_whose_listener_fails_is_told_again(

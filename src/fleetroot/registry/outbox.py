@@ -241,5 +241,6 @@ class OutboxReader:
         """Removes rows that every node has long read, and this one for certain: rows are old at
         once for a clock that was set forward.
         """
-        before, read = self._clock.now() - _KEEP, self._seq
+        before = self._clock.now() - _KEEP
+        read = min(self._missing, default=self._seq + 1) - 1
         await self._store.write(lambda tx: tx.run(_PRUNE, before=before, read=read))
