@@ -6,8 +6,8 @@ FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 
-# What never opens a database runs once.
-NO_DATABASE := $(patsubst %,--ignore=tests/%,pki custody gateway/tls gateway/mqtt)
+# What is not about a database, or about SQLite's own files, runs once.
+ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test up bench fuzz hostile lint format lock clean
@@ -25,7 +25,7 @@ test: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run al
 	@tools/debian-packages test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-append \
-	  --cov-report=term:skip-covered --database=postgresql $(NO_DATABASE) tests
+	  --cov-report=term:skip-covered --database=postgresql $(ONCE:%=--ignore=tests/%) tests
 
 up: .venv/.installed  ## Start a server on ./data
 	@$(BIN)/fleetroot up

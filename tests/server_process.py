@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+import database
 from fleet import Fleet
 from fleetroot.app import Server
 from fleetroot.clock import SystemClock
@@ -65,6 +66,11 @@ class ServerProcess:
         return self.process.wait(SECONDS)
 
 
+def _its_database(data: Path) -> dict[str, str]:
+    url = database.url_of(data, empty=True)
+    return {"FLEETROOT_DATABASE_URL": url} if url else {}
+
+
 @contextmanager
 def serving(
     data: Path, *options: str, environment: Mapping[str, str] | None = None
@@ -78,7 +84,7 @@ def serving(
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=own | dict(environment or {}),
+            env=own | _its_database(data) | dict(environment or {}),
         )
         running = ServerProcess(data, process, log)
         try:

@@ -184,6 +184,7 @@ async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         yield running
 
 
+@pytest.mark.sqlite(reason="on PostgreSQL a row is locked: `tests/storage/test_postgresql_store`")
 async def test_locked_database_is_an_answer_for_everybody_who_writes(impatient: Fleet) -> None:
     fleet, certified = impatient, await impatient.provision("dev-1")
     with write_lock_held(fleet):
@@ -196,6 +197,7 @@ async def test_locked_database_is_an_answer_for_everybody_who_writes(impatient: 
         pass
 
 
+@pytest.mark.sqlite(reason="on PostgreSQL nobody can lock the whole database out")
 async def test_locked_database_drops_nobody(impatient: Fleet) -> None:
     async with await impatient.connect("dev-1", await impatient.provision("dev-1")) as mqtt:
         await mqtt.subscribe("$iothub/twin/res/#")
