@@ -44,12 +44,21 @@ def reference(data: bytes) -> tuple[Any, bool]:
     """
     try:
         parsed = json.loads(
-            data.decode(), parse_constant=_refuse, parse_float=_finite, parse_int=_integer
+            data.decode(),
+            parse_constant=_refuse,
+            parse_float=_finite,
+            parse_int=_integer,
+            object_pairs_hook=_object,
         )
         json.dumps(parsed, ensure_ascii=False).encode()
     except ValueError:
         return None, False
     return parsed, True
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    json.dumps(pairs, ensure_ascii=False).encode()  # of a name that comes twice, the first one too
+    return dict(pairs)
 
 
 def _refuse(_constant: str) -> NoReturn:
@@ -142,5 +151,6 @@ def seeds() -> dict[str, bytes]:
         "array": b"[1]",
         "empty": b" ",
         "not-a-number": b'{"a":NaN}',
+        "surrogate-overwritten": b'{"":"\\ud800","":1}',
         "big-integer": b'{"a":123456789012345678901234567890}',
     }
