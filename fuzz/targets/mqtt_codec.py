@@ -112,6 +112,7 @@ def seeds() -> dict[str, bytes]:
         "long-length": b"\xc0\x80\x80\x00",
         "five-byte-length": b"\xc0\x80\x80\x80\x80\x00",
         "endless-length": b"\x30\xff\xff\xff\xff\xff",
+        "too-many-filters": encode(Unsubscribe(1, ("a",) * 65)),
         "too-large": b"\x30\xff\x7f",
         "two-byte-length": encode(Publish("t", bytes(200))),
         "mqtt-3.1": b"\x10\x10\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x02d1",
