@@ -11,7 +11,6 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from fleet import Fleet, WebSocketStream, refusal
-from fleetroot.gateway.connection import MqttLimits
 from fleetroot.gateway.mqtt import (
     Connack,
     ConnackCode,
@@ -233,13 +232,23 @@ async def test_other_ports_have_no_websocket(webfleet: Fleet) -> None:
 # --- limits
 
 
-async def test_websocket_without_a_connect_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fleetroot.app.MqttLimits", lambda: MqttLimits(connect_seconds=0.05))
-    async with Fleet.running(tmp_path / "data") as fleet:
+async def test_websocket_without_a_connect_is_dropped(tmp_path: Path) -> None:
+    async with Fleet.running(tmp_path / "data", connect_seconds=0.05) as fleet:
         socket = await fleet.websocket()
         async with asyncio.timeout(10):
             await socket.wait_closed()
         assert socket.close_code == 1006
         assert (await fleet.refusals())["no CONNECT in time"] == 1
+
+
+async def test_device_that_was_let_in_is_no_stranger(tmp_path: Path) -> None:
+    """Many devices behind one address come in, one after the other."""
+    async with Fleet.running(tmp_path / "data", max_strangers_per_source=1) as fleet:
+        webfleet = replace(fleet, devices_use_websocket=True)
+        certified = [await fleet.provision(f"sensor-{number}") for number in range(3)]
+        inside = [
+            await webfleet.connect(f"sensor-{number}", each)
+            for number, each in enumerate(certified)
+        ]
+        for each in inside:
+            await each.close()

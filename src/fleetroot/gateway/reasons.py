@@ -69,6 +69,7 @@ ADVICE: Final[dict[str, str]] = {
     "token lacks a field": _TOKEN,
     "token expiry is not a number": _TOKEN,
     "token signature is not base64": _TOKEN,
+    "token is not percent-encoded": _TOKEN,
     "password is not a token": _TOKEN,
     "no such shared access policy": "The token's `skn` names a policy that is not here.",
     # Hub.
@@ -123,6 +124,7 @@ ADVICE: Final[dict[str, str]] = {
     "credential expired": "What it was let in by is over: it shall connect with a new one.",
     "the node cannot reach the database": _LATER,
     "shutdown": _LATER,
+    "the device went away": _LATER,
     # One connection.
     "silent": "The device fell silent for 1.5 times its keep-alive: power or network.",
     "gone without CONNECT": "It set TLS up and left: a health check, or a client without trust.",

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.tls.http import TLS_INFO
-from fleetroot.gateway.tls.websocket import ABORT
+from fleetroot.gateway.tls.websocket import ABORT, VOUCH
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -109,7 +109,12 @@ class WebSocketTransport(asyncio.Transport):
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._abort: Callable[[], None] = scope["extensions"][ABORT]
-        self._info = {"peername": scope["client"], "tls": scope["extensions"].get(TLS_INFO)}
+        extensions = scope["extensions"]
+        self._info = {
+            "peername": scope["client"],
+            "tls": extensions.get(TLS_INFO),
+            "vouch": extensions.get(VOUCH),
+        }
         self._waiting: list[bytes] = []
         self._size = 0  # of what waits, and of what is being sent
         self._sending: asyncio.Task[None] | None = None

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # In a WebSocket's `scope["extensions"]`: a function that drops the connection at once, which ASGI
 # has no message for.
 ABORT = "fleetroot.abort"
+# In the same: `vouch` of `TlsTransport`; None on a plain port.
+VOUCH = "fleetroot.vouch"
 
 _MAX_FRAGMENTS = 1024  # of a message: empty ones cost a peer next to nothing
 
@@ -55,7 +57,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:
-            extensions: dict[str, Any] = {**(self._extensions or {}), ABORT: self.transport.abort}
+            extensions: dict[str, Any] = {
+                **(self._extensions or {}),
+                ABORT: self.transport.abort,
+                VOUCH: self.transport.get_extra_info("vouch"),
+            }
             cast("dict[str, Any]", self.scope["extensions"]).update(extensions)
 
     def handle_cont(self, event: Frame) -> None:
