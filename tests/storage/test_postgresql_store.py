@@ -575,6 +575,8 @@ def test_server_that_keeps_another_synchronous_commit_is_refused(
         ("statement_timeout", "10s"),
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "10s"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
     ],
 )
 async def test_every_connection_is_set_up(store: ControlledStore, setting: str, value: str) -> None:
