@@ -21,6 +21,7 @@ from fleet import Certified, Closed, Fleet, Mqtt, Refused, device_csr
 from fleetroot.errors import Unavailable
 from fleetroot.gateway.mqtt import ConnackCode, Puback, Publish
 from fleetroot.storage import sqlite
+from postgresql_cluster import cluster
 
 SECONDS = 20.0
 DATABASE_FILE = "fleetroot.db"
@@ -204,3 +205,32 @@ async def test_locked_database_drops_nobody(impatient: Fleet) -> None:
         with write_lock_held(impatient):
             assert (await mqtt.ask("$iothub/twin/GET/")).status == 200
         await mqtt.publish(TOPIC, b"after")
+
+
+# --- PostgreSQL is stopped and started
+
+
+@pytest.mark.postgresql(reason="SQLite has no server that could be away")
+async def test_server_outlives_the_loss_of_its_database_server(tmp_path: Path) -> None:
+    """At once, as by a loss of power: everybody is told to come back, and nothing is lost."""
+    with cluster() as own:
+        async with Fleet.running(
+            tmp_path / "data", database_url=own.url("postgres"), lease_seconds=LEASE
+        ) as fleet:
+            certified = await fleet.provision("dev-1")
+            live = await fleet.connect("dev-1", certified)
+            await live.publish(TOPIC, b"before")
+            provisioning = await fleet.provisioning("dev-2")
+            await asyncio.to_thread(own.stop)
+            answer = await provisioning.ask(REGISTER, BODY)
+            assert answer.status == 503
+            assert int(answer.query["retry-after"]) > 0
+            await refused_for_now(fleet, certified)
+            assert (await fleet.http.get("/fleetroot/devices")).status_code == 503
+            await live.wait_closed()  # the lease is over
+            await asyncio.to_thread(own.start)
+            async with await let_in_again(fleet, certified) as mqtt:
+                await mqtt.publish(TOPIC, b"after")
+            assert (await provisioning.ask(REGISTER, BODY)).status == 200
+            await provisioning.close()
+            assert [event["text"] for event in await fleet.events()] == ["before", "after"]
