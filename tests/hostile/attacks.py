@@ -519,6 +519,26 @@ async def http_head_that_never_ends(place: Place, armory: Armory, _n: int) -> st
     return await until_cut(reader)
 
 
+@attack(("provisioning", "token signed with another key"), refused="one answer")
+async def wrong_tokens_over_https(place: Place, armory: Armory, n: int) -> str:
+    """Twenty on one connection, which is closed after the first."""
+    name = f"honest-{n % 100}"
+    token = place.token(name, _WRONG_KEY).decode()
+    reader, writer = await place.tls(armory.trust, place.https)
+    request = (
+        f"PUT /{place.scope}/registrations/{name}/register?api-version=2021-06-01 HTTP/1.1\r\n"
+        f"host: localhost\r\nauthorization: {token}\r\ncontent-length: 0\r\n\r\n"
+    ).encode()
+    writer.write(request * 20)
+    answers = b""
+    async with asyncio.timeout(WAIT):
+        while data := await reader.read(65536):
+            answers += data
+    writer.transport.abort()
+    count = answers.count(b"HTTP/1.1 401 ")
+    return {0: "cut", 1: "one answer"}.get(count, f"{count} answers")
+
+
 @attack(("http", "UNAUTHORIZED"), refused="401")
 async def wrong_operator_tokens(place: Place, armory: Armory, n: int) -> str:
     reader, writer = await place.tls(armory.trust, place.https)

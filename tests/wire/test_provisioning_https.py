@@ -467,3 +467,10 @@ async def test_issued_chain_is_a_chain(device: HttpsDevice) -> None:
     leaf, issuing, root = (x509.load_der_x509_certificate(base64.b64decode(d)) for d in encoded)
     leaf.verify_directly_issued_by(issuing)
     issuing.verify_directly_issued_by(root)
+
+
+async def test_who_is_not_attested_gets_one_answer_to_a_connection(fleet: Fleet) -> None:
+    wrong = HttpsDevice(fleet, key=b"x" * 64)
+    answer = await wrong.register()
+    assert (answer.status_code, answer.headers["connection"]) == (401, "close")
+    assert "connection" not in (await HttpsDevice(fleet).register()).headers

@@ -18,7 +18,13 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from fleetroot.clock import Clock
-from fleetroot.errors import FleetrootError, InvalidArgument, TooLarge
+from fleetroot.errors import (
+    EnrollmentNotFound,
+    FleetrootError,
+    InvalidArgument,
+    TooLarge,
+    Unauthorized,
+)
 from fleetroot.gateway.error_bodies import error_body
 from fleetroot.gateway.names import CsrField
 from fleetroot.gateway.refusal_history import Subject, SubjectKind
@@ -201,8 +207,9 @@ class DeviceRegistrations:
             headers.append((b"retry-after", str(retry_after).encode()))
         if status == 401:
             headers.append((b"www-authenticate", b"SharedAccessSignature"))
-        if isinstance(error, TooLarge):
-            headers.append((b"connection", b"close"))  # the rest of it is not read
+        if isinstance(error, TooLarge | Unauthorized | EnrollmentNotFound):
+            # The rest of it is not read; and who guesses pays for a handshake each time.
+            headers.append((b"connection", b"close"))
         elif isinstance(error, _WrongMethod):
             status = 405
             headers.append((b"allow", error.allowed.encode()))

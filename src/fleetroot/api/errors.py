@@ -43,6 +43,7 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
             headers["retry-after"] = str(error.retry_after)
         if error.code.status == 401:
             headers["www-authenticate"] = "Bearer"
+            headers["connection"] = "close"  # who guesses pays for a handshake each time
         return Response(
             error_body(error, clock.now(), trace_id),
             status or error.code.status,
