@@ -27,7 +27,8 @@ class CountedTls:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
         self.received = 0
-        self.port: int = writer.get_extra_info("sockname")[1]
+        own, server = writer.get_extra_info("sockname")[1], writer.get_extra_info("peername")[1]
+        self.connection: int = server * 65536 + own  # as `filetrace.c` names it
 
     async def handshake(self) -> None:
         while True:

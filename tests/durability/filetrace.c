@@ -45,7 +45,7 @@ struct control {
 struct record {
     uint32_t kind; /* a letter */
     uint32_t thread;
-    int64_t offset;       /* in the file; of a socket, the peer's port */
+    int64_t offset;       /* in the file; of a socket, the connection: see `connection_of` */
     uint32_t path_length; /* the path relative to the folder follows, and then the data */
     uint32_t data_length;
 };
@@ -244,24 +244,26 @@ int mkdir(const char *path, mode_t mode) {
 
 /* --- to peers */
 
-/* The port of the peer; 0 if it is no TCP connection. */
-static int peer_of(int fd) {
-    struct sockaddr_in peer;
-    socklen_t length = sizeof peer;
+/* A name for a TCP connection on this machine, 0 if it is none: the port of this side * 65536 + the
+ * port of the peer. A peer has one port for connections to several of ours. */
+static int64_t connection_of(int fd) {
+    struct sockaddr_in own, peer;
+    socklen_t own_length = sizeof own, peer_length = sizeof peer;
     int before = errno;
-    int found = log_fd >= 0 && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 &&
-                peer.sin_family == AF_INET;
+    int found = log_fd >= 0 && getpeername(fd, (struct sockaddr *)&peer, &peer_length) == 0 &&
+                peer.sin_family == AF_INET &&
+                getsockname(fd, (struct sockaddr *)&own, &own_length) == 0;
     errno = before;
-    return found ? ntohs(peer.sin_port) : 0;
+    return found ? (int64_t)ntohs(own.sin_port) * 65536 + ntohs(peer.sin_port) : 0;
 }
 
-static void sending(int port) {
-    if (port) say('p', port, "", NULL, 0);
+static void sending(int64_t connection) {
+    if (connection) say('p', connection, "", NULL, 0);
 }
 
-static ssize_t sent(int port, ssize_t done) {
+static ssize_t sent(int64_t connection, ssize_t done) {
     uint32_t length = (uint32_t)done;
-    if (port && done > 0) say('q', port, "", &length, sizeof length);
+    if (connection && done > 0) say('q', connection, "", &length, sizeof length);
     return done;
 }
 
@@ -274,28 +276,28 @@ ssize_t write(int fd, const void *data, size_t length) {
         if (done > 0) say('w', offset, paths[fd], data, (size_t)done);
         return done;
     }
-    int port = peer_of(fd);
-    sending(port);
-    return sent(port, real(fd, data, length));
+    int64_t connection = connection_of(fd);
+    sending(connection);
+    return sent(connection, real(fd, data, length));
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     REAL(writev);
-    int port = peer_of(fd);
-    sending(port);
-    return sent(port, real(fd, parts, count));
+    int64_t connection = connection_of(fd);
+    sending(connection);
+    return sent(connection, real(fd, parts, count));
 }
 
 ssize_t send(int fd, const void *data, size_t length, int flags) {
     REAL(send);
-    int port = peer_of(fd);
-    sending(port);
-    return sent(port, real(fd, data, length, flags));
+    int64_t connection = connection_of(fd);
+    sending(connection);
+    return sent(connection, real(fd, data, length, flags));
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     REAL(sendmsg);
-    int port = peer_of(fd);
-    sending(port);
-    return sent(port, real(fd, message, flags));
+    int64_t connection = connection_of(fd);
+    sending(connection);
+    return sent(connection, real(fd, message, flags));
 }

@@ -31,8 +31,8 @@ class Kind(StrEnum):
     FOLDER_MADE = "d"
     SYNC_BEGUN = "b"
     SYNCED = "s"
-    SENDING = "p"  # offset: the peer's port
-    SENT = "q"  # offset: the peer's port; data: how much
+    SENDING = "p"  # offset: the connection, as `CountedTls.connection`
+    SENT = "q"  # offset: the same; data: how much
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def test_disk_that_forgets_its_syncs_would_be_noticed(life: Traced, tmp_path: Pa
     for step in life.steps:
         if not (step.kind is Kind.SYNCED and step.path == f"{DATABASE}-wal"):
             disk.take(step)
-        if step.kind is Kind.SENDING and step.offset == life.answers[0].port:
+        if step.kind is Kind.SENDING and step.offset == life.answers[0].connection:
             upto = life.sent_at(life.answers[0])
             if life.steps[upto] is step:
                 break

@@ -42,7 +42,7 @@ class Answer:
 
     Attributes:
         token: bytes that only what was promised has written to the database.
-        port: the peer's.
+        connection: that it came over, as the trace names it.
         after: how much the peer had been sent when it asked.
         certified: the device's certificate, where it was given one.
     """
@@ -50,7 +50,7 @@ class Answer:
     promise: Promise
     token: bytes
     device_id: str
-    port: int
+    connection: int
     after: int
     certified: Certified | None = None
 
@@ -76,7 +76,7 @@ class Traced:
 
     def sent_at(self, answer: Answer) -> int:
         """The step at which the first byte of an answer left."""
-        return next(step for upto, step in self._sent_at[answer.port] if upto > answer.after)
+        return next(step for upto, step in self._sent_at[answer.connection] if upto > answer.after)
 
 
 @dataclass
@@ -94,7 +94,7 @@ class _Witness:
         tls = counted(mqtt)
         after = tls.received
         token, certified = await ask()
-        self.answers.append(Answer(promise, token, device_id, tls.port, after, certified))
+        self.answers.append(Answer(promise, token, device_id, tls.connection, after, certified))
 
     async def provision(self, device_id: str) -> Certified:
         key, csr = device_csr(device_id)
@@ -150,7 +150,7 @@ class _Witness:
         after = tls.received
         body = await self._http(tls, f"POST /fleetroot/devices/{device_id}/revoke")
         generation = json.loads(body)["device"]["generation"].encode()
-        self.answers.append(Answer(Promise.REVOKED, generation, device_id, tls.port, after))
+        self.answers.append(Answer(Promise.REVOKED, generation, device_id, tls.connection, after))
         tls.close()
 
     async def _http(self, tls: CountedTls, what: str) -> bytes:
