@@ -30,7 +30,14 @@ from fleetroot.hub import identities
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.hub import Hubs
 from fleetroot.hub.live import LiveSession
-from fleetroot.hub.model import CertificateProof, Channel, CredentialAnswer, Ending, Identity
+from fleetroot.hub.model import (
+    CertificateProof,
+    Channel,
+    CredentialAnswer,
+    CredentialWish,
+    Ending,
+    Identity,
+)
 from fleetroot.pki import IssuedCertificate, generation_of
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning.administration import Administration
@@ -197,6 +204,12 @@ class Workbench:
         result = await self.register(registration_id, csr)
         assert result.chain is not None
         return Certified(result.chain.certificates, key)
+
+    async def renew(self, session: LiveSession, request_id: str, wish: CredentialWish) -> None:
+        """Asks for a certificate, and waits until the request is over."""
+        issuing = await self.hubs.renewal.request(session, request_id, wish)
+        if issuing is not None:
+            await issuing
 
     async def connect(
         self, device_id: str, certified: Certified, wire: Wire | None = None

@@ -249,8 +249,8 @@ async def test_of_two_certificate_requests_at_once_one_is_taken(
     session.subscriptions[Channel.CREDENTIALS] = 1
     wishes = [CredentialWish(DEVICE, device_csr(DEVICE)[1], None) for _ in range(2)]
     await interleaved.run(
-        bench.hubs.renewal.request(session, "one", wishes[0]),
-        lambda: bench.hubs.renewal.request(session, "two", wishes[1]),
+        bench.renew(session, "one", wishes[0]),
+        lambda: bench.renew(session, "two", wishes[1]),
     )
     kinds = [type(answer) for answer in wire.answers]
     if CredentialRequestActive in kinds:

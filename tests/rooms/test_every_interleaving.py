@@ -56,7 +56,7 @@ class Actors:
         wire = Wire()
         session.connection = wire
         wish = CredentialWish(self.device_id, csr, None)
-        await self.bench.hubs.renewal.request(session, f"{next(self._requests)}", wish)
+        await self.bench.renew(session, f"{next(self._requests)}", wish)
         for answer in wire.answers:
             if isinstance(answer, Issued):
                 self.given.append(Certified(answer.chain.certificates, key))

@@ -29,7 +29,7 @@ class Silent(Wire):
 
 async def renew(bench: Workbench, session: LiveSession) -> None:
     wish = CredentialWish(DEVICE, device_csr(DEVICE)[1], None)
-    await bench.hubs.renewal.request(session, "1", wish)
+    await bench.renew(session, "1", wish)
 
 
 async def test_renewed_certificate_is_in_the_inventory_before_the_device_has_it(
@@ -131,9 +131,7 @@ async def test_answer_that_a_device_comes_for_while_it_is_on_its_way_is_given_on
         bench.store.after_write.append(comes_back)  # committed, and nobody was told
 
     bench.store.after_write.append(after_the_answer)
-    await bench.hubs.renewal.request(
-        session, "one", CredentialWish(DEVICE, device_csr(DEVICE)[1], None)
-    )
+    await bench.renew(session, "one", CredentialWish(DEVICE, device_csr(DEVICE)[1], None))
     assert [type(answer) for answer in wire.answers if isinstance(answer, Issued)] == [Issued]
 
 

@@ -74,7 +74,7 @@ async def live_in(bench: Workbench) -> None:
     await bench.hubs.report(session, '{"firmware":"1.2","naïve":"ñ"}'.encode())
     await bench.hubs.send(session, Message(b"\x00\xff", {"a": "b"}, {"$.mid": "1"}))
     wish = CredentialWish("dev-1", device_csr("dev-1")[1], None)
-    await bench.hubs.renewal.request(session, "1", wish)
+    await bench.renew(session, "1", wish)
     bench.hubs.disconnect(session)
     await bench.settled()
 

@@ -154,8 +154,7 @@ class HubWire:
         elif topic == _TWIN_PATCH:
             self._connection.in_order(lambda: self._patch_twin(rid, event.payload))
         else:
-            # Beside the rest: a second request must be able to find the first one active.
-            self._connection.beside(self._request_credential(rid, event.payload))
+            self._connection.in_order(lambda: self._request_credential(rid, event.payload))
 
     def subscribed(self, event: SubscribeReceived) -> None:
         """Grants the QoS that was asked, at most 1; a filter that is not offered is the end."""
@@ -240,8 +239,11 @@ class HubWire:
             wish = hub_bodies.read_credential_request(body)
         except FleetrootError as error:
             self._hubs.renewal.refuse(self._session, rid, error)
-        else:
-            await self._hubs.renewal.request(self._session, rid, wish)
+            return
+        issuing = await self._hubs.renewal.request(self._session, rid, wish)
+        if issuing is not None:
+            # Beside the rest: a second request must find this one active.
+            self._connection.beside(issuing)
 
     async def _get_twin(self, rid: str) -> None:
         try:

@@ -10,9 +10,9 @@ Source: Azure IoT Hub, certificate signing requests over MQTT (2025-08-01-previe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
@@ -60,14 +60,21 @@ class Renewal:
         self._clock = clock
         self._working: set[str] = set()  # correlation ids of what is being issued now
 
-    async def request(self, session: LiveSession, request_id: str, wish: CredentialWish) -> None:
+    async def request(
+        self, session: LiveSession, request_id: str, wish: CredentialWish
+    ) -> Coroutine[Any, Any, None] | None:
         """Takes a certificate request and gives its answers to the session's connection; whatever
         is wrong with it is an answer too.
+
+        Returns:
+            What is left to do once the request is accepted: the issuing, to be run beside whatever
+            the device asks next; None if it was refused.
         """
         try:
-            await self._request(session, request_id, wish)
+            return await self._request(session, request_id, wish)
         except FleetrootError as error:
             self.refuse(session, request_id, error)
+            return None
 
     def refuse(self, session: LiveSession, request_id: str, error: FleetrootError) -> None:
         """Answers a request that cannot even be taken."""
@@ -109,7 +116,9 @@ class Renewal:
 
     # --- one request
 
-    async def _request(self, session: LiveSession, request_id: str, wish: CredentialWish) -> None:
+    async def _request(
+        self, session: LiveSession, request_id: str, wish: CredentialWish
+    ) -> Coroutine[Any, Any, None]:
         principal = session.principal
         if canonical(wish.device_id) != principal.device_key:
             raise InvalidArgument("id: must be the id of the device that is connected")
@@ -135,12 +144,27 @@ class Renewal:
         self._working.add(request.correlation_id)
         try:
             await self._store.write(lambda tx: self._open(tx, request, wish.replace, sent, now))
-            self._tell_accepted(session, request)
-            await self._fulfil(session, request, issuer, csr)
+        except BaseException:
+            self._working.discard(request.correlation_id)
+            raise
+        self._tell_accepted(session, request)
+        return self._fulfil(session, request, issuer, csr)
+
+    async def _fulfil(
+        self,
+        session: LiveSession,
+        request: CredentialRequest,
+        issuer: Issuer,
+        csr: CertificateRequest | CsrRefused,
+    ) -> None:
+        try:
+            await self._issue_or_fail(session, request, issuer, csr)
+        except FleetrootError as error:
+            self.refuse(session, request.request_id, error)
         finally:
             self._working.discard(request.correlation_id)
 
-    async def _fulfil(
+    async def _issue_or_fail(
         self,
         session: LiveSession,
         request: CredentialRequest,
