@@ -7,10 +7,12 @@ Source: https://llvm.org/docs/LibFuzzer.html for the options.
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 
 import atheris
+import structlog
 
 # Prefixes and suffixes that are asked for are tried.
 atheris.enabled_hooks.add("str")
@@ -23,6 +25,7 @@ with atheris.instrument_imports(include=["fleetroot"]):
 
 def main() -> None:
     """Fuzzes until a limit among the options, or a finding."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     # To merge, libFuzzer has the shell start its first argument again, with options behind it.
     command = shlex.join([sys.executable, "-m", "fuzz.engine", TARGET.name])
     atheris.Setup(

@@ -25,6 +25,8 @@ NAMES: Final = (
     "csr_text",
     "chain",
     "bodies",
+    "device_api",
+    "websocket",
     "proxy_header",
     "tls_records",
 )

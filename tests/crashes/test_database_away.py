@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fleet import Certified, Closed, Fleet, Mqtt, Refused, device_csr
@@ -103,6 +104,25 @@ async def test_registration_is_answered_503_and_when_to_come_back(
         assert answer.query["retry-after"] == "5"
         database.come_back()
         assert (await mqtt.ask(REGISTER, BODY)).status == 200
+
+
+async def test_registration_over_https_is_answered_503_and_when_to_come_back(
+    fleet: Fleet, database: Database
+) -> None:
+    async def register() -> httpx.Response:
+        return await fleet.http.put(
+            f"/{fleet.id_scope}/registrations/dev-2/register?api-version=2026-11-01",
+            content=BODY,
+            headers={"authorization": fleet.provisioning_token("dev-2").decode()},
+        )
+
+    database.go_away()
+    answer = await register()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.headers["x-ms-error-code"] == str(answer.json()["errorCode"]) == "503001"
+    assert fleet.rows("registrations") == []
+    database.come_back()
+    assert (await register()).status_code == 200
 
 
 async def test_connecting_device_is_told_to_come_back(
