@@ -141,7 +141,7 @@ class Client:
         assert "mqtt" in self.scope["subprotocols"]
         if b"origin" in self.headers:
             origin = urlsplit(self.headers[b"origin"].decode())
-            host = self.headers[b"host"].decode().lower().rpartition("@")[2]
+            host = self.headers.get(b"host", b"").decode().lower().rpartition("@")[2]
             assert origin.hostname, "an origin without a host"
             assert origin.hostname in host, "another host's page"
         assert self.connection.lost == 1, "it heard of the end more or less than once"

@@ -248,7 +248,8 @@ def _is_same_origin(headers: dict[bytes, bytes], scheme: str) -> bool:
         same_port = (origin.port or _PORTS.get(origin.scheme)) == (host.port or _PORTS[secure])
     except ValueError:
         return False
-    return same_port and origin.scheme == secure and origin.hostname == host.hostname
+    same_host = origin.hostname is not None and origin.hostname == host.hostname
+    return same_port and origin.scheme == secure and same_host
 
 
 async def _refuse(send: Send, status: int) -> None:
