@@ -97,7 +97,7 @@ async def test_messages_are_delivered_and_the_peer_is_known() -> None:
     assert await server.over() is None
     assert server.protocol.calls == ["made", b"one", b"two", "lost"]
     assert server.transport.get_extra_info("peername") == ("192.0.2.1", 7)
-    assert server.transport.get_extra_info("tls") is None
+    assert server.transport.get_extra_info("peer_chain") == ()
 
 
 async def test_paused_reading_asks_for_no_further_message() -> None:

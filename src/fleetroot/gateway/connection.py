@@ -36,7 +36,6 @@ from fleetroot.gateway.mqtt import (
 )
 from fleetroot.gateway.refusal_history import Subject
 from fleetroot.gateway.refusals import Refusals, new_trace_id
-from fleetroot.gateway.tls import TlsInfo
 from fleetroot.gateway.work import Work
 from fleetroot.sas import SasToken
 
@@ -141,9 +140,7 @@ class DeviceConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if peer else "?"
-        info: TlsInfo | None = transport.get_extra_info("tls")
-        if info is not None:
-            self.peer_chain = info.peer_chain
+        self.peer_chain = transport.get_extra_info("peer_chain", ())
         self._timer = self._loop.call_later(self._limits.connect_seconds, self._no_connect)
 
     def data_received(self, data: bytes) -> None:

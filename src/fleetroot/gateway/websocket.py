@@ -22,6 +22,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fleetroot.gateway.refusals import Refusals
+from fleetroot.gateway.tls import TlsInfo
 from fleetroot.gateway.tls.http import TLS_INFO
 from fleetroot.gateway.tls.websocket import ABORT, VOUCH
 
@@ -110,9 +111,10 @@ class WebSocketTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._abort: Callable[[], None] = scope["extensions"][ABORT]
         extensions = scope["extensions"]
+        tls: TlsInfo | None = extensions.get(TLS_INFO)
         self._info = {
             "peername": scope["client"],
-            "tls": extensions.get(TLS_INFO),
+            "peer_chain": () if tls is None else tls.peer_chain,
             "vouch": extensions.get(VOUCH),
         }
         self._waiting: list[bytes] = []

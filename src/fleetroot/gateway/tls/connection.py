@@ -27,15 +27,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Final, cast
 
 from OpenSSL import SSL
 
 from fleetroot.gateway.tls.handshake import PIECE_SIZE, Handshake, HandshakeError, words_of
 from fleetroot.gateway.tls.limits import Address, Refusal, RefusalReason
 from fleetroot.gateway.tls.owner import Owner
-from fleetroot.gateway.tls.peer import TlsInfo, read_tls_info
+from fleetroot.gateway.tls.peer import read_peer_chain, read_tls_info
 from fleetroot.gateway.tls.proxy_protocol import ProxyHeader
 from fleetroot.gateway.tls.transport import TlsTransport
 
@@ -44,6 +45,14 @@ _NOTHING = memoryview(b"")
 _RECORD_SIZE = 16 * 1024
 # Room for a record of ours with its header, nonce and tag, or for a flight of the handshake.
 _CIPHERTEXT_SIZE = 2 * PIECE_SIZE
+
+
+# What the application may ask about TLS; each is read when it asks.
+_OF_OPENSSL: Final[dict[str, Callable[[SSL.Connection], object]]] = {
+    "peer_chain": read_peer_chain,
+    "sslcontext": SSL.Connection.get_context,
+    "tls": read_tls_info,
+}
 
 
 class _State(Enum):
@@ -57,7 +66,6 @@ class TlsConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_answered",
-        "_context",
         "_due",
         "_error",
         "_handshake",
@@ -70,7 +78,6 @@ class TlsConnection(asyncio.BufferedProtocol):
         "_state",
         "_tcp_eof",
         "_timer",
-        "_tls",
         "_unsent",
         "application",
         "peer",
@@ -85,9 +92,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._owner = owner
         self._state = _State.HANDSHAKE
         self._handshake: Handshake | None = None
-        self._context: SSL.Context | None = None
         self._ssl: SSL.Connection | None = None
-        self._tls: TlsInfo | None = None
         self._proxy_header: ProxyHeader | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
@@ -204,8 +209,6 @@ class TlsConnection(asyncio.BufferedProtocol):
     def _open(self, ssl: SSL.Connection) -> None:
         self._handshake = None
         self._stop_timer()
-        self._tls = read_tls_info(ssl)
-        self._context = ssl.get_context()
         self._ssl = ssl
         self._state = _State.OPEN
         self._owner.handshake_done(self)
@@ -334,12 +337,10 @@ class TlsConnection(asyncio.BufferedProtocol):
             self._owner.loop.call_soon(self._receive_waiting)
 
     def extra_info(self, name: str, default: object = None) -> object:
-        if name == "tls":
-            return self._tls
-        if name == "sslcontext":
-            return self._context
         if name == "vouch":
             return self._vouch
+        if name in _OF_OPENSSL:
+            return default if self._ssl is None else _OF_OPENSSL[name](self._ssl)
         if self._proxy_header is not None:
             if name == "peername":
                 return self._proxy_header.source

@@ -34,17 +34,12 @@ def read_tls_info(connection: SSL.Connection) -> TlsInfo:
         cipher=connection.get_cipher_name() or "",
         server_name=_server_name(connection.get_servername()),
         alpn=connection.get_alpn_proto_negotiated().decode("ascii", "replace") or None,
-        peer_chain=_peer_chain(connection),
+        peer_chain=read_peer_chain(connection),
     )
 
 
-def _server_name(sent: bytes | None) -> str | None:
-    if not sent or not sent.isascii():
-        return None
-    return sent.decode("ascii").lower()
-
-
-def _peer_chain(connection: SSL.Connection) -> tuple[bytes, ...]:
+def read_peer_chain(connection: SSL.Connection) -> tuple[bytes, ...]:
+    """`TlsInfo.peer_chain` alone."""
     # The bytes, not parsed certificates: whether they can be parsed is for `pki` to find out. On
     # the server's side OpenSSL's chain lacks the leaf (SSL_get_peer_cert_chain(3)).
     leaf = connection.get_peer_certificate()
@@ -55,3 +50,9 @@ def _peer_chain(connection: SSL.Connection) -> tuple[bytes, ...]:
     if len(encoded) > 1 and encoded[1] == encoded[0]:
         del encoded[1]
     return tuple(encoded)
+
+
+def _server_name(sent: bytes | None) -> str | None:
+    if not sent or not sent.isascii():
+        return None
+    return sent.decode("ascii").lower()

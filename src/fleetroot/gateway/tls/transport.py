@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 class TlsTransport(asyncio.Transport):
     """The application's side of a `TlsConnection`, with asyncio's own rules.
 
-    `get_extra_info` knows, besides what the TCP transport knows: `tls` (a `TlsInfo`), `sslcontext`
-    (the pyOpenSSL context; there is no `ssl_object`), and behind a balancer `peername` and
-    `sockname` as its PROXY header gave them, without a `socket`, which would say otherwise. And
-    `vouch`, to be called once the application knows who the peer is: from then on the connection
-    does not count as one of a stranger (`TlsLimits.strangers_per_source`).
+    `get_extra_info` knows, besides what the TCP transport knows and while the connection is open:
+    `tls` (a `TlsInfo`), `peer_chain` (of it, alone and cheaper), and `sslcontext` (the pyOpenSSL
+    context; there is no `ssl_object`). Behind a balancer, `peername` and `sockname` are as its
+    PROXY header gave them, without a `socket`, which would say otherwise. And `vouch`, to be called
+    once the application knows who the peer is: from then on the connection does not count as one
+    of a stranger (`TlsLimits.strangers_per_source`).
     """
 
     __slots__ = ("_connection",)
