@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet import Fleet, refusal
@@ -64,6 +64,20 @@ def test_the_name_of_a_device_that_works_is_made_of_its_parts(
     path = "/".join(filter(None, [host, device_id, module_id]))
     username = f"{path}{'/' * slash}?DeviceClientType=x&api-version={quote(version)}&y"
     assert parse_name(username) == HubName(host, device_id, module_id, version)
+
+
+queries = st.lists(
+    st.sampled_from(["api-version", "=", "&", "%", "%2D", "2d", "+", ";", "v", "\u0662"])
+    | st.characters(exclude_characters="\n"),
+    max_size=20,
+).map("".join)
+
+
+@given(queries)
+@example("&api-version=&=1&api%2Dversion=1%2B+1&api-version=2")
+def test_the_query_of_a_name_is_a_query_as_the_web_has_it(query: str) -> None:
+    values = parse_qs(query).get("api-version", [None])
+    assert parse_name(f"hub/dev/?{query}") == HubName("hub", "dev", None, values[0])
 
 
 @given(st.text(max_size=200))

@@ -10,11 +10,12 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote, unquote_plus
 
 from fleetroot.errors import InvalidArgument
 
 _MAX_CHARACTERS: Final = 2048
+_MAX_FIELDS: Final = 32
 _PROVISIONING: Final = re.compile(
     r"([^/]{1,64})/registrations/([^/]{1,256})/(api-version=.*)", re.ASCII | re.IGNORECASE
 )
@@ -92,9 +93,13 @@ def parse_name(username: str) -> Name:
 
 
 def _api_version(query: str) -> str | None:
+    """The first value that is not empty, as `urllib.parse.parse_qs` finds it."""
     # Node sends `&model-id=dtmi:…;1` raw: a semicolon separates nothing here.
-    try:
-        values = parse_qs(query, max_num_fields=32).get("api-version")
-    except ValueError:
-        raise InvalidArgument("user name has too many fields") from None
-    return values[0] if values else None
+    fields = query.split("&")
+    if len(fields) > _MAX_FIELDS:
+        raise InvalidArgument("user name has too many fields")
+    for field in fields:
+        name, _, value = field.partition("=")
+        if value and unquote_plus(name) == "api-version":
+            return unquote_plus(value)
+    return None
