@@ -73,6 +73,8 @@ class Work:
         task.add_done_callback(self._tasks.discard)
 
     async def _run_steps(self) -> None:
+        # The first step has waited for a turn of the loop, as its task's beginning.
+        await self._run(self._steps.popleft()())
         while self._steps:
             # A step may never wait for anything: let other connections have their turn.
             await asyncio.sleep(0)
