@@ -391,11 +391,13 @@ class TlsConnection(asyncio.BufferedProtocol):
             application.connection_lost(error)
 
     def _linger(self) -> None:
-        """Sends the rest and FIN, then drops what comes in until the peer closes too."""
+        """Sends the rest and FIN, then drops what comes in until the peer closes too; unless the
+        peer has said that nothing will.
+        """
         raw = self.raw
         if raw.is_closing():
             return
-        if self._tcp_eof:
+        if self._tcp_eof or self._peer_closed:
             raw.close()
         else:
             try:
@@ -406,6 +408,8 @@ class TlsConnection(asyncio.BufferedProtocol):
             if self._reading_paused:
                 raw.resume_reading()
         self._unsent = raw.get_write_buffer_size()
+        if not self._unsent and raw.is_closing():
+            return  # `connection_lost` comes next
         self._timer = self._owner.loop.call_later(self._owner.limits.linger, self._on_linger)
 
     def _on_linger(self) -> None:
