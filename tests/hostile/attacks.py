@@ -222,7 +222,7 @@ async def resumption_in_tls_1_3(place: Place, armory: Armory, _n: int) -> str:
 async def _resume(place: Place, context: SSL.Context) -> str:
     async with OpenSslPeer.connected(place, context) as first:
         if first.ssl.get_protocol_version_name() == "TLSv1.3":
-            await first.read_waiting()  # the tickets
+            await first.leave()  # the tickets come with the answer
         session = first.ssl.get_session()
     async with OpenSslPeer.connected(place, context, session) as second:
         return "resumed" if second.was_resumed else "full handshake"
@@ -289,9 +289,12 @@ class OpenSslPeer:
                     self._flush()
                     return
 
-    async def read_waiting(self) -> None:
+    async def leave(self) -> None:
+        """Says close_notify, and takes what is said in return."""
+        self.ssl.shutdown()
+        self._flush()
         await self._fill()
-        with contextlib.suppress(SSL.WantReadError):
+        with contextlib.suppress(SSL.ZeroReturnError):
             self.ssl.recv(65536)
 
     def _flush(self) -> None:

@@ -3,43 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from unittest.mock import Mock
 
-from OpenSSL import SSL
-
-from fleetroot.gateway.tls.connection import TlsConnection
-
-from .memory_client import client_ssl
+from .peer import Peer
 from .service import Serve
-
-
-class Peer:
-    """A connection of the listener whose TCP transport is in this test's hands."""
-
-    def __init__(self, listener: object) -> None:
-        self.raw = Mock(spec=asyncio.Transport, is_closing=Mock(return_value=False))
-        self.raw.get_extra_info.return_value = ("127.0.0.1", 4000)
-        self.raw.get_write_buffer_size.return_value = 0
-        self.connection = TlsConnection(listener)
-        self.raw.abort.side_effect = lambda: asyncio.get_running_loop().call_soon(
-            self.connection.connection_lost, None
-        )
-        self.connection.connection_made(self.raw)
-        self.ssl = SSL.Connection(client_ssl())
-        self.ssl.set_connect_state()
-
-    def send_flight(self) -> None:
-        """Its next flight arrives."""
-        with suppress(SSL.WantReadError):
-            self.ssl.do_handshake()
-        flight = self.ssl.bio_read(1 << 16)
-        self.connection.get_buffer(0)[: len(flight)] = flight
-        self.connection.buffer_updated(len(flight))
-
-    @property
-    def is_answered(self) -> bool:
-        return self.raw.write.called
 
 
 async def test_one_handshake_step_is_made_in_a_turn_of_the_loop(serve: Serve):
@@ -59,8 +25,7 @@ async def test_last_flight_counts_though_the_end_of_the_stream_comes_before_its_
     peer = Peer(service.listener)
     peer.send_flight()
     await asyncio.sleep(0)
-    for call in peer.raw.write.call_args_list:
-        peer.ssl.bio_write(bytes(call.args[0]))
+    peer.receive()
     peer.send_flight()
     assert service.connections.empty()
     peer.connection.eof_received()

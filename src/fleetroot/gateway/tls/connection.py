@@ -9,7 +9,8 @@ and call the application with plaintext before we return, so nothing waits betwe
 - Incoming bytes are decrypted and delivered at once. An application that pauses reading pauses
   the TCP transport, and so the peer.
 - Outgoing bytes are encrypted at once and wait in the TCP transport's buffer only. Its
-  `pause_writing` and `resume_writing` go through to the application.
+  `pause_writing` and `resume_writing` go through to the application. TLS 1.3's session tickets,
+  which nobody waits for, go out with the first record.
 
 A connection is in one of three states, and moves only forward:
 
@@ -69,6 +70,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         "_due",
         "_error",
         "_handshake",
+        "_held",
         "_lost",
         "_owner",
         "_peer_closed",
@@ -98,6 +100,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._reading_paused = False
         self._due = b""  # of the handshake, until its turn
+        self._held = b""  # records that go out with the next
         self._answered = False  # the first flight was here and has been answered
         self._peer_closed = False  # the peer's close_notify has come
         self._tcp_eof = False
@@ -188,10 +191,22 @@ class TlsConnection(asyncio.BufferedProtocol):
         ssl = handshake.ssl
         if ssl is None:
             return
-        self._answered = self._flush(ssl) or self._answered
-        if handshake.done and self._state is _State.HANDSHAKE:
+        if not handshake.done:
+            self._answered = self._flush(ssl) or self._answered
+        elif self._state is _State.HANDSHAKE:
+            self._send_handshake_end(ssl)
             self._open(ssl)
             self._receive(rest)
+
+    def _send_handshake_end(self, ssl: SSL.Connection) -> None:
+        """TLS 1.3's session tickets: nobody waits for them, so they go out with what comes next.
+        TLS 1.2's Finished goes at once.
+        """
+        if ssl.get_protocol_version() != SSL.TLS1_3_VERSION:
+            self._flush(ssl)
+            return
+        with contextlib.suppress(SSL.WantReadError):
+            self._held = ssl.bio_read(_CIPHERTEXT_SIZE)
 
     def _new_ssl(self) -> SSL.Connection:
         ssl = SSL.Connection(self._owner.context)
@@ -289,13 +304,18 @@ class TlsConnection(asyncio.BufferedProtocol):
         try:
             while not self.raw.is_closing():
                 waiting = ssl.bio_read(_CIPHERTEXT_SIZE)
-                self.raw.write(waiting)
+                self._send(waiting)
                 said = True
                 if len(waiting) < _CIPHERTEXT_SIZE:
                     break
         except SSL.WantReadError:
             pass
         return said
+
+    def _send(self, records: bytes) -> None:
+        if self._held:
+            records, self._held = self._held + records, b""
+        self.raw.write(records)
 
     def _is_over_cap(self) -> bool:
         return self.raw.get_write_buffer_size() > self._owner.limits.write_buffer_cap
@@ -320,7 +340,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         except SSL.Error as error:
             self._fail(ConnectionResetError(f"TLS: {words_of(error)}"))
             return
-        self.raw.write(records[0] if len(records) == 1 else b"".join(records))
+        self._send(records[0] if len(records) == 1 else b"".join(records))
 
     def is_reading(self) -> bool:
         return self._state is _State.OPEN and not self._reading_paused
