@@ -1,4 +1,4 @@
-"""TLS record boundaries, as they are followed while a handshake runs."""
+"""TLS record boundaries, as they are followed to call OpenSSL when it has something to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def reference(stream: bytes) -> int | None:
     if stream[:2] not in (b"", b"\x16", b"\x16\x03"):
         return None
     records = 0
-    while len(stream) >= 5 and len(stream) >= (end := 5 + int.from_bytes(stream[3:5])):
+    while len(stream) >= 5:
+        length = int.from_bytes(stream[3:5])
+        end = 5 if length > 18432 else 5 + length  # too large: its header says all there is to say
+        if len(stream) < end:
+            break
         records += 1
         stream = stream[end:]
     return records

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from .peer import Peer
 from .service import Serve
 
@@ -41,3 +43,18 @@ async def test_connection_that_is_lost_before_its_turn_is_over(serve: Serve):
     await asyncio.sleep(0)
     assert not peer.is_answered
     assert (await service.refusal()).reason == "peer-closed"
+
+
+@pytest.mark.parametrize("sizes", [[10], [10, 10], [2000, 3000], [6000, 4000, 10]])
+async def test_what_comes_with_the_last_flight_is_delivered(serve: Serve, sizes: list[int]):
+    service = await serve()
+    peer = Peer(service.listener)
+    peer.send_flight()
+    await asyncio.sleep(0)
+    peer.receive()
+    peer.ssl.do_handshake()
+    for size in sizes:
+        peer.ssl.send(bytes(size))
+    peer.send()
+    await asyncio.sleep(0)
+    assert len((await service.connection()).received) == sum(sizes)

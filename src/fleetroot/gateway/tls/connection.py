@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, cast
@@ -39,6 +40,7 @@ from fleetroot.gateway.tls.limits import Address, Refusal, RefusalReason
 from fleetroot.gateway.tls.owner import Owner
 from fleetroot.gateway.tls.peer import read_peer_chain, read_tls_info
 from fleetroot.gateway.tls.proxy_protocol import ProxyHeader
+from fleetroot.gateway.tls.records import RecordCounter
 from fleetroot.gateway.tls.transport import TlsTransport
 
 _NOTHING = memoryview(b"")
@@ -76,6 +78,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         "_peer_closed",
         "_proxy_header",
         "_reading_paused",
+        "_records",
         "_ssl",
         "_state",
         "_tcp_eof",
@@ -88,6 +91,7 @@ class TlsConnection(asyncio.BufferedProtocol):
 
     raw: asyncio.Transport
     application: asyncio.Protocol
+    _records: RecordCounter
 
     def __init__(self, owner: Owner) -> None:
         self.peer: Address | None = None
@@ -194,9 +198,12 @@ class TlsConnection(asyncio.BufferedProtocol):
         if not handshake.done:
             self._answered = self._flush(ssl) or self._answered
         elif self._state is _State.HANDSHAKE:
+            self._records = handshake.records
             self._send_handshake_end(ssl)
             self._open(ssl)
-            self._receive(rest)
+            self._receive(_NOTHING)  # there may be more in the piece that ended the handshake
+            if rest:
+                self._receive(rest)
 
     def _send_handshake_end(self, ssl: SSL.Connection) -> None:
         """TLS 1.3's session tickets: nobody waits for them, so they go out with what comes next.
@@ -259,19 +266,27 @@ class TlsConnection(asyncio.BufferedProtocol):
             return
         if self._reading_paused:
             if data:
-                ssl.bio_write(data)  # came together with the handshake's end
+                self._take(ssl, data)  # came together with the handshake's end
             return
         plain: list[bytes] = []
         failure: SSL.Error | None = None
+        records = 0
         try:
-            for start in range(0, len(data) or 1, PIECE_SIZE):
-                if data:
-                    ssl.bio_write(data[start : start + PIECE_SIZE])
-                self._decrypt(ssl, plain)
+            for start in range(0, len(data), PIECE_SIZE):
+                complete = self._take(ssl, data[start : start + PIECE_SIZE])
+                records += complete
+                self._decrypt(ssl, plain, complete)
+            if not data:
+                self._decrypt(ssl, plain, None)
         except SSL.Error as error:
             failure = error
-        # An alert, or the answer to a KeyUpdate, which a peer that does not read can ask for.
-        if self._flush(ssl) and self._is_over_cap():
+        if (
+            # Not all of them had data: OpenSSL may have to say an alert, or the answer to a
+            # KeyUpdate, which a peer that does not read can ask for.
+            (failure or not data or len(plain) < records)
+            and self._flush(ssl)
+            and self._is_over_cap()
+        ):
             self._fail(ConnectionAbortedError("the peer does not read"))
         if plain and self._state is _State.OPEN:
             self.application.data_received(plain[0] if len(plain) == 1 else b"".join(plain))
@@ -289,9 +304,15 @@ class TlsConnection(asyncio.BufferedProtocol):
             self.abort()  # as asyncio does when a protocol's method fails
             raise
 
-    def _decrypt(self, ssl: SSL.Connection, plain: list[bytes]) -> None:
+    def _take(self, ssl: SSL.Connection, data: memoryview) -> int:
+        """Gives OpenSSL what the peer has sent; the number of records that it completes."""
+        ssl.bio_write(data)
+        return self._records.feed(data)
+
+    def _decrypt(self, ssl: SSL.Connection, plain: list[bytes], records: int | None) -> None:
+        """Decrypts so many records, or with None, all that wait."""
         try:
-            while True:
+            for _ in itertools.count() if records is None else range(records):
                 plain.append(ssl.recv(_RECORD_SIZE))
         except SSL.WantReadError:
             pass

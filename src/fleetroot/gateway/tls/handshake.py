@@ -34,6 +34,7 @@ class Handshake:
 
     Attributes:
         ssl: OpenSSL's state; None until the first bytes of the handshake are here.
+        records: those that the peer has sent.
         done: the handshake is finished.
     """
 
@@ -43,9 +44,9 @@ class Handshake:
         "_on_proxy_header",
         "_proxy",
         "_received",
-        "_records",
         "_steps",
         "done",
+        "records",
         "ssl",
     )
 
@@ -69,7 +70,7 @@ class Handshake:
         self._new_ssl = new_ssl
         self._on_proxy_header = on_proxy_header
         self._proxy = ProxyHeaderParser() if on_proxy_header else None
-        self._records = RecordCounter()
+        self.records = RecordCounter()
         self._received = 0
         self._steps = 0
 
@@ -90,7 +91,7 @@ class Handshake:
             data = data[len(piece) :]
             self._received += len(piece)
             try:
-                completed = self._records.feed(piece)
+                completed = self.records.feed(piece)
             except NotTlsError:
                 raise HandshakeError(RefusalReason.NOT_TLS) from None
             if self.ssl is None:

@@ -1,7 +1,8 @@
 """TLS record boundaries, followed without decrypting anything.
 
-While a handshake runs, OpenSSL is called only when a whole record has come in. A peer that sends a
+OpenSSL is called only when a whole record has come in. While a handshake runs, a peer that sends a
 byte at a time then costs a few additions per byte, and the calls that cost CPU can be counted.
+Afterwards it is asked for as many records as there are, and not once more.
 
 RFC 8446 §5.1: a record is a type byte, two bytes of version, two of length, then that many bytes.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 _HEADER_SIZE = 5
 _HANDSHAKE = 22
 _MAJOR_VERSION = b"\x03"
+# Of TLS 1.2, the larger one (RFC 5246 §6.2.3).
+_MAX_LENGTH = (1 << 14) + 2048
 
 
 class NotTlsError(Exception):
@@ -23,7 +26,7 @@ class RecordCounter:
     __slots__ = ("_header", "_missing", "_started")
 
     def __init__(self) -> None:
-        self._header = bytearray()
+        self._header = b""  # of a record whose header is not complete
         self._missing = 0  # bytes of the current record's payload that are still to come
         self._started = False
 
@@ -35,26 +38,31 @@ class RecordCounter:
         """
         completed = 0
         position = 0
-        while position < len(data):
+        size = len(data)
+        while position < size:
             if self._missing:
-                taken = min(self._missing, len(data) - position)
+                taken = min(self._missing, size - position)
                 self._missing -= taken
                 position += taken
                 completed += not self._missing
                 continue
-            wanted = _HEADER_SIZE - len(self._header)
-            self._header += data[position : position + wanted]
-            position += wanted
+            header = self._header + data[position : position + _HEADER_SIZE - len(self._header)]
+            position += len(header) - len(self._header)
             if not self._started:
-                self._check_start()
-            if len(self._header) == _HEADER_SIZE:
-                self._started = True
-                self._missing = int.from_bytes(self._header[3:])
-                # OpenSSL judges a record without payload like any other.
-                completed += not self._missing
-                self._header.clear()
+                _check_start(header)
+            if len(header) < _HEADER_SIZE:
+                self._header = header
+                break
+            self._header = b""
+            self._started = True
+            length = header[3] << 8 | header[4]
+            # OpenSSL judges a record without payload like any other, and one that is too large by
+            # its header.
+            self._missing = length if length <= _MAX_LENGTH else 0
+            completed += not self._missing
         return completed
 
-    def _check_start(self) -> None:
-        if self._header[0] != _HANDSHAKE or self._header[1:2] not in (b"", _MAJOR_VERSION):
-            raise NotTlsError
+
+def _check_start(header: bytes) -> None:
+    if header[0] != _HANDSHAKE or header[1:2] not in (b"", _MAJOR_VERSION):
+        raise NotTlsError
