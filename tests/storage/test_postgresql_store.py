@@ -88,7 +88,7 @@ def connection_of(tx: Transaction) -> Connection:
 
 async def test_caller_is_answered_only_after_the_commit(store: ControlledStore) -> None:
     store.may_commit.clear()
-    task = asyncio.create_task(store.write(put("a")))
+    task = asyncio.ensure_future(store.write(put("a")))
     assert await asyncio.to_thread(store.in_commit.wait, SECONDS)
     assert not task.done()
     assert store.names() == []
@@ -161,7 +161,7 @@ async def test_the_loop_runs_while_a_unit_does(store: ControlledStore) -> None:
 
 async def test_what_a_cancelled_caller_asked_for_is_committed(store: ControlledStore) -> None:
     store.may_commit.clear()
-    leaves = asyncio.create_task(store.write(put("a")))
+    leaves = asyncio.ensure_future(store.write(put("a")))
     assert await asyncio.to_thread(store.in_commit.wait, SECONDS)
     leaves.cancel()
     store.may_commit.set()
@@ -492,12 +492,12 @@ async def test_commit_that_did_not_reach_the_standby_is_of_unknown_outcome(
     try:
         store.ask("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         store.ask("SELECT pg_reload_conf()")
-        writing = asyncio.create_task(store.write(put("standby")))
+        writing = asyncio.ensure_future(store.write(put("standby")))
         async with asyncio.timeout(SECONDS):
             while not (found := await asyncio.to_thread(store.ask, waiting)):
                 assert not writing.done() or store.ask("SHOW synchronous_standby_names")
                 if writing.done():  # committed before the server had read its configuration
-                    writing = asyncio.create_task(store.write(put("standby")))
+                    writing = asyncio.ensure_future(store.write(put("standby")))
         store.ask(f"SELECT pg_cancel_backend({found[0][0]})")
         with pytest.raises(Unavailable) as refused:
             await writing

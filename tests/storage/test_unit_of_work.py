@@ -52,11 +52,11 @@ class ControlledStore(SqliteStore):
         super()._commit(connection)
         self.commits += 1
 
-    async def hold_up(self) -> asyncio.Task[None]:
+    async def hold_up(self) -> asyncio.Future[None]:
         """Lets a unit run up to its commit, which waits for `may_commit`."""
         self.may_commit.clear()
         self.in_commit.clear()
-        task = asyncio.create_task(self.write(put("held up")))
+        task = asyncio.ensure_future(self.write(put("held up")))
         assert await asyncio.to_thread(self.in_commit.wait, SECONDS)
         return task
 
@@ -113,8 +113,8 @@ async def test_what_is_not_committed_is_seen_by_nobody(
 
 async def test_no_caller_of_a_shared_commit_is_answered_before_it(store: ControlledStore) -> None:
     store.may_commit.clear()
-    others = [asyncio.create_task(store.write(put(f"{n}"))) for n in range(20)]
-    failing = asyncio.create_task(store.write(put_then_fail("x")))
+    others = [asyncio.ensure_future(store.write(put(f"{n}"))) for n in range(20)]
+    failing = asyncio.ensure_future(store.write(put_then_fail("x")))
     assert await asyncio.to_thread(store.in_commit.wait, SECONDS)
     assert not any(task.done() for task in (*others, failing))
     store.may_commit.set()
@@ -141,7 +141,7 @@ async def test_units_submitted_while_the_writer_is_busy_share_a_commit(
     held_up = await store.hold_up()
     others = []
     for n in range(100):
-        others.append(asyncio.create_task(store.write(put(f"{n}"))))
+        others.append(asyncio.ensure_future(store.write(put(f"{n}"))))
         await asyncio.sleep(0)  # each in a turn of its own
     store.may_commit.set()
     await asyncio.gather(held_up, *others)
@@ -159,7 +159,7 @@ async def test_units_take_effect_in_the_order_of_submission(store: ControlledSto
     held_up = await store.hold_up()
     others = []
     for n in range(1200):  # over several batches
-        others.append(asyncio.create_task(store.write(lambda _, n=n: ran.append(n))))
+        others.append(asyncio.ensure_future(store.write(lambda _, n=n: ran.append(n))))
     await asyncio.sleep(0)
     store.may_commit.set()
     await asyncio.gather(held_up, *others)
@@ -236,8 +236,8 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(
     store: ControlledStore, database: Path
 ) -> None:
     held_up = await store.hold_up()
-    leaves = asyncio.create_task(store.write(put("leaves")))
-    stays = asyncio.create_task(store.write(put("stays")))
+    leaves = asyncio.ensure_future(store.write(put("leaves")))
+    stays = asyncio.ensure_future(store.write(put("stays")))
     await asyncio.sleep(0)
     leaves.cancel()
     store.may_commit.set()
@@ -377,7 +377,7 @@ async def test_a_write_waits_for_another_process_that_holds_the_lock(
     store: ControlledStore, database: Path
 ) -> None:
     with write_lock_held(database) as release:
-        task = asyncio.create_task(store.write(put("a")))
+        task = asyncio.ensure_future(store.write(put("a")))
         assert await asyncio.to_thread(store.in_write.wait, SECONDS)
         assert not task.done()
         release()
@@ -483,7 +483,7 @@ async def test_close_finishes_what_was_accepted(database: Path) -> None:
     store = ControlledStore(database)
     held_up = await store.hold_up()
     many = 3 * sqlite._MAX_BATCH
-    accepted = [asyncio.create_task(store.write(put(f"{n:04}"))) for n in range(many)]
+    accepted = [asyncio.ensure_future(store.write(put(f"{n:04}"))) for n in range(many)]
     await asyncio.sleep(0)
     closing = asyncio.create_task(asyncio.to_thread(store.close))
     while not store._closed:
@@ -547,7 +547,7 @@ def test_any_mixture_of_units_leaves_what_the_ones_that_did_not_fail_put(
             for batch in batches:
                 tasks = []
                 for kind, name, value in batch:
-                    task = asyncio.create_task(store.write(_unit(kind, name, value)))
+                    task = asyncio.ensure_future(store.write(_unit(kind, name, value)))
                     tasks.append(task)
                     if kind != "fail":
                         expected[name] = value

@@ -145,8 +145,8 @@ class PostgresStore:
     async def read(self, unit: Callable[[Transaction], T]) -> T:
         return await self._accept(unit, writes=False)
 
-    async def write(self, unit: Callable[[Transaction], T]) -> T:
-        return await self._accept(unit, writes=True)
+    def write(self, unit: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        return self._accept(unit, writes=True)
 
     def submit(self, unit: Callable[[Transaction], object]) -> None:
         self._accept(unit, writes=True).add_done_callback(_log_failure)

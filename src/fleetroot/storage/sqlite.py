@@ -1,11 +1,11 @@
 """The unit of work on SQLite: one writer thread, many units to one durable commit.
 
 The event loop collects units while the writer is busy and hands them over as one batch. The writer
-opens `BEGIN IMMEDIATE`, runs each unit inside a savepoint of its own, commits (WAL,
-`synchronous=FULL`: one fsync for all of them), and only then are the callers told. Handing over
-whole batches, rather than letting the thread take units one by one, keeps a commit shared when
-the loop is busy with signatures: 0.87 against 1.22 ms of CPU a unit in the experiment of
-`docs/decisions/0001-shared-commits.md`.
+opens `BEGIN IMMEDIATE`, runs one unit after the other, commits (WAL, `synchronous=FULL`: one fsync
+for all of them), and only then are the callers told. If a unit raises, all are undone and run
+again, each inside a savepoint of its own. Handing over whole batches, rather than letting the
+thread take units one by one, keeps a commit shared when the loop is busy with signatures: 0.87
+against 1.22 ms of CPU a unit in the experiment of `docs/decisions/0001-shared-commits.md`.
 
 Reads run on the calling thread, on connections of their own: a snapshot read costs less than
 handing it to another thread would.
@@ -143,8 +143,8 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise _unavailable(error) from error
 
-    async def write(self, unit: Callable[[Transaction], T]) -> T:
-        return await self._accept(unit)
+    def write(self, unit: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        return self._accept(unit)
 
     def submit(self, unit: Callable[[Transaction], object]) -> None:
         self._accept(unit).add_done_callback(_log_failure)
@@ -195,13 +195,8 @@ class SqliteStore:
     def _write(self, batch: list[_Unit]) -> list[_Outcome]:
         """Runs a batch in one transaction. Never raises."""
         connection = self._writer_connection
-        outcomes: list[_Outcome] = []
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            transaction = SqliteTransaction(connection)
-            alone = len(batch) == 1
-            for unit in batch:
-                outcomes.append(self._run(connection, transaction, unit, alone=alone))
+            outcomes = self._run_all(connection, batch)
             self._commit(connection)
         except BaseException as error:  # noqa: BLE001 - each caller is told, the thread lives on
             self._roll_back(connection)
@@ -209,30 +204,36 @@ class SqliteStore:
             return [_Outcome(unit.future, None, failure) for unit in batch]
         return outcomes
 
-    @staticmethod
-    def _run(
-        connection: sqlite3.Connection, transaction: Transaction, unit: _Unit, *, alone: bool
-    ) -> _Outcome:
-        """Runs a unit that can be undone: by itself, or with the transaction that it has alone."""
-        if not alone:
-            connection.execute("SAVEPOINT unit")
+    def _run_all(self, connection: sqlite3.Connection, batch: list[_Unit]) -> list[_Outcome]:
+        """Begins a transaction and runs the units in it."""
+        transaction = SqliteTransaction(connection)
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            value = unit.run(transaction)
+            return [_Outcome(unit.future, unit.run(transaction), None) for unit in batch]
         except BaseException as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE_UNIT):
-                raise  # disk full, I/O error: SQLite may have ended the whole transaction
-            if alone:
-                connection.execute("ROLLBACK")
-                connection.execute("BEGIN")
-            else:
-                connection.execute("ROLLBACK TO unit")
-                connection.execute("RELEASE unit")
-            if isinstance(error, StopIteration):  # a future refuses to carry it
-                error = RuntimeError("a unit of work raised StopIteration")
-            return _Outcome(unit.future, None, error)
-        if not alone:
-            connection.execute("RELEASE unit")
-        return _Outcome(unit.future, value, None)
+            if _ends_all(error):
+                raise
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            if len(batch) == 1:
+                return [_failed(batch[0], error)]
+        # Savepoints for units that hardly ever raise would be two statements more for each.
+        return [self._run_in_savepoint(connection, transaction, unit) for unit in batch]
+
+    @staticmethod
+    def _run_in_savepoint(
+        connection: sqlite3.Connection, transaction: Transaction, unit: _Unit
+    ) -> _Outcome:
+        connection.execute("SAVEPOINT unit")
+        try:
+            outcome = _Outcome(unit.future, unit.run(transaction), None)
+        except BaseException as error:
+            if _ends_all(error):
+                raise
+            connection.execute("ROLLBACK TO unit")
+            outcome = _failed(unit, error)
+        connection.execute("RELEASE unit")
+        return outcome
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         """Where a test can make the disk fail."""
@@ -272,6 +273,17 @@ def _make_durable(path: Path) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _ends_all(error: BaseException) -> bool:
+    """Disk full, I/O error: SQLite may have ended the whole transaction."""
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE_UNIT)
+
+
+def _failed(unit: _Unit, error: BaseException) -> _Outcome:
+    if isinstance(error, StopIteration):  # a future refuses to carry it
+        error = RuntimeError("a unit of work raised StopIteration")
+    return _Outcome(unit.future, None, error)
 
 
 def _unavailable(error: BaseException) -> Unavailable:

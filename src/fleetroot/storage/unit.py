@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from fleetroot.storage.prepared import Command, Query
@@ -44,7 +44,7 @@ class Store(Protocol):
         """
         ...
 
-    async def write(self, unit: Callable[[Transaction], T]) -> T:
+    def write(self, unit: Callable[[Transaction], T]) -> Awaitable[T]:
         """Runs `unit` atomically and returns its value once the commit is durable. What `unit`
         raises leaves nothing behind and is raised here. `unit` may run more than once, so it has
         no effect but through its transaction.
