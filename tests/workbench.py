@@ -238,6 +238,7 @@ class Workbench:
         await database.settled(self.store.store)
         for _ in range(3):
             await asyncio.sleep(0)  # whoever was told of a commit submits what it has to
+        self.hubs.finish()
         await database.settled(self.store.store)
 
     @contextmanager

@@ -386,6 +386,8 @@ class Server:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        if hasattr(self, "hubs"):
+            self.hubs.finish()
         if hasattr(self, "_database"):
             await asyncio.to_thread(self._database.store.close)
         if self._lock is not None:

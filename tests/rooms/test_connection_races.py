@@ -1,7 +1,8 @@
 """What happens to a connecting device when somebody else commits at each place on its way in.
 
-The way in: everything is read and judged; the session is entered in the live table; in one unit of
-work everything is read again and the session epoch is taken; the device is told.
+The way in: in one unit of work what the device shows is judged and its session epoch is taken; the
+session is entered in the live table; the device is told. One that shows a token is judged once
+before, too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from datetime import timedelta
 import pytest
 
 from fleet import Fleet, Refused
+from fleetroot import sas
 from fleetroot.bus import OUTBOX
 from fleetroot.errors import Unauthorized, Unavailable
 from fleetroot.gateway.mqtt import ConnackCode
-from fleetroot.hub.model import Ending, Message
+from fleetroot.hub.model import Ending, Message, TokenProof
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from fleetroot.registry.outbox import OutboxReader
+from fleetroot.sas import SasToken
 from workbench import Step, Wire, Workbench
 
 DEVICE = "dev-1"
@@ -44,6 +47,19 @@ def pin_to_keys(bench: Workbench) -> Step:
     return step
 
 
+def pin_to_policy(bench: Workbench) -> Step:
+    """The operator puts the group under its policy again, and the device registers."""
+
+    async def step() -> None:
+        group = EnrollmentSettings(policy_id=bench.made.policy.id)
+        await bench.administration.put(
+            bench.made.service, EnrollmentKind.GROUP, "default", group, if_match="*"
+        )
+        await bench.register(DEVICE)
+
+    return step
+
+
 CHANGES = pytest.mark.parametrize("change", [revoke, disable, pin_to_keys])
 
 
@@ -59,34 +75,38 @@ async def assert_nobody_is_connected(bench: Workbench) -> None:
 
 
 @CHANGES
-async def test_change_before_the_live_table_is_entered_refuses_the_device(
+async def test_change_before_the_session_begins_refuses_the_device(
     bench: Workbench, change: object
 ) -> None:
     certified = await bench.provision(DEVICE)
-    bench.store.after_read.append(change(bench))  # type: ignore[operator]
+    bench.store.before_write.append(change(bench))  # type: ignore[operator]
     with pytest.raises(Unauthorized):
         await bench.connect(DEVICE, certified)
     await assert_nobody_is_connected(bench)
 
 
-@CHANGES
-async def test_change_between_the_live_table_and_the_second_read_refuses_the_device(
-    bench: Workbench, change: object
+@pytest.mark.parametrize("change", [disable, pin_to_policy])
+@pytest.mark.parametrize("place", ["after_read", "before_write", "after_write"])
+async def test_change_after_a_device_with_a_token_was_judged_refuses_it(
+    bench: Workbench, change: object, place: str
 ) -> None:
-    certified = await bench.provision(DEVICE)
+    await pin_to_keys(bench)()
+    key = sas.derive_device_key(bench.made.group.keys.primary, DEVICE)
+    host_name, expires_at = bench.made.hub.host_name, bench.clock.now() + timedelta(hours=1)
+    token = SasToken.parse(sas.sign_token(f"{host_name}/devices/{DEVICE}", key, expires_at))
 
     async def step() -> None:
-        assert len(bench.hubs.live) == 1  # entered
         await change(bench)()  # type: ignore[operator]
+        await bench.outbox.drain()
 
-    bench.store.before_write.append(step)
+    getattr(bench.store, place).append(step)
     with pytest.raises(Unauthorized):
-        await bench.connect(DEVICE, certified)
+        await bench.hubs.connect(host_name, DEVICE, TokenProof(token), Wire(), clean_session=True)
     await assert_nobody_is_connected(bench)
 
 
 @CHANGES
-async def test_change_after_the_second_read_and_heard_before_the_answer_refuses_the_device(
+async def test_change_after_the_session_began_and_heard_before_the_answer_refuses_the_device(
     bench: Workbench, change: object
 ) -> None:
     certified = await bench.provision(DEVICE)
@@ -102,7 +122,7 @@ async def test_change_after_the_second_read_and_heard_before_the_answer_refuses_
 
 
 @CHANGES
-async def test_change_after_the_second_read_drops_the_connection(
+async def test_change_after_the_session_began_drops_the_connection(
     bench: Workbench, change: object
 ) -> None:
     certified, wire = await bench.provision(DEVICE), Wire()
@@ -119,27 +139,7 @@ async def test_change_after_the_second_read_drops_the_connection(
     assert wire.endings == [session.ended]
 
 
-async def test_identity_that_changed_and_changed_back_in_between_is_not_the_same(
-    bench: Workbench,
-) -> None:
-    """The proof would be good again, and what was decided on the first read would not be."""
-    certified = await bench.provision(DEVICE)
-
-    async def there_and_back() -> None:
-        await pin_to_keys(bench)()
-        group = EnrollmentSettings(policy_id=bench.made.policy.id)
-        await bench.administration.put(
-            bench.made.service, EnrollmentKind.GROUP, "default", group, if_match="*"
-        )
-        await bench.register(DEVICE)
-
-    bench.store.before_write.append(there_and_back)
-    with pytest.raises(Unauthorized):
-        await bench.connect(DEVICE, certified)
-    await assert_nobody_is_connected(bench)
-
-
-async def test_database_that_fails_at_the_second_read_lets_nobody_in(bench: Workbench) -> None:
+async def test_database_that_fails_as_the_session_begins_lets_nobody_in(bench: Workbench) -> None:
     certified = await bench.provision(DEVICE)
 
     async def fail() -> None:
@@ -295,17 +295,49 @@ async def test_node_that_cannot_read_for_its_lease_time_drops_its_sessions(
 # --- two connections of one device
 
 
-async def test_of_two_connections_the_one_that_entered_last_survives(bench: Workbench) -> None:
+async def test_of_two_connections_the_one_that_began_last_survives(bench: Workbench) -> None:
     certified = await bench.provision(DEVICE)
     others = []
 
     async def other_connects() -> None:
         others.append(await bench.connect(DEVICE, certified))
 
-    bench.store.after_read.append(other_connects)  # judged, and not in the live table yet
+    bench.store.before_write.append(other_connects)
     session = await bench.connect(DEVICE, certified)
     assert session.ended is None
     assert [other.ended for other in others] == [Ending.REPLACED]
+
+
+async def test_connection_that_began_earlier_and_arrives_later_replaces_nobody(
+    bench: Workbench,
+) -> None:
+    certified = await bench.provision(DEVICE)
+    others = []
+
+    async def other_connects() -> None:
+        others.append(await bench.connect(DEVICE, certified))
+
+    bench.store.after_write.append(other_connects)  # begun, and not in the live table yet
+    with pytest.raises(Unauthorized):
+        await bench.connect(DEVICE, certified)
+    assert [other.ended for other in others] == [None]
+    assert list(bench.hubs.live) == others
+    await bench.settled()
+    identity = await bench.identity(DEVICE)
+    assert identity is not None
+    assert identity.connected
+
+
+async def test_lease_that_is_lost_while_a_session_begins_lets_nobody_in(bench: Workbench) -> None:
+    certified = await bench.provision(DEVICE)
+
+    async def lose_lease() -> None:
+        bench.hubs.live.lease_lost()
+
+    bench.store.after_write.append(lose_lease)
+    with pytest.raises(Unauthorized):
+        await bench.connect(DEVICE, certified)
+    await assert_nobody_is_connected(bench)
 
 
 async def test_of_many_connections_at_once_exactly_one_survives(bench: Workbench) -> None:

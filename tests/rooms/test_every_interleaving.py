@@ -197,11 +197,11 @@ async def exactly_one_is_connected(actors: Actors) -> None:
         (Actors.provision, Actors.revoke_for_good, nobody_is_let_in, 4),
         (Actors.provision, Actors.disable_enrollment, all_that_was_given_is_let_in, 4),
         (Actors.provision, Actors.provision, all_that_was_given_is_let_in, 4),
-        # A connect reads, is in the live table, reads again and writes.
-        (Actors.connect, Actors.revoke, nobody_is_let_in, 4),
-        (Actors.connect, Actors.disable, nobody_is_let_in, 4),
-        (Actors.connect, Actors.connect, exactly_one_is_connected, 4),
-        (Actors.connect, Actors.provision, all_that_was_given_is_let_in, 4),
+        # A connect is judged and begins in one unit of work.
+        (Actors.connect, Actors.revoke, nobody_is_let_in, 2),
+        (Actors.connect, Actors.disable, nobody_is_let_in, 2),
+        (Actors.connect, Actors.connect, exactly_one_is_connected, 2),
+        (Actors.connect, Actors.provision, all_that_was_given_is_let_in, 2),
         # The other way round.
         (Actors.revoke, Actors.provision, only_what_came_after_is_let_in, 2),
         (Actors.revoke, Actors.connect, nobody_is_let_in, 2),

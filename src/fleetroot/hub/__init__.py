@@ -9,12 +9,13 @@ connection is the `model.Connection` that a wire gives it.
 - `directory`: what provisioning asks of hubs.
 - `authentication`: what a hub accepts; every refusal has a reason.
 - `standing`: what would decide about a device now, for whoever asks why.
+- `sessions`: who is connected; a session by certificate begins with one statement.
 - `live`: the live table, and how a revocation reaches a connection.
 - `renewal`: certificate requests over a device's own connection.
 - `hub`: the room's face: sessions of devices, and what an operator asks.
 
-The order that makes a revocation certain: a connecting device is entered in the live table first;
-then, in one unit of work, what it was let in by is read again and its session epoch is taken; then
-it is told that it is connected. A revocation that commits before that unit refuses it; one that
-commits after it finds it in the live table.
+The order that makes a revocation certain: the live table listens for notices about a connecting
+device first; then one unit of work judges what it shows and takes its session epoch; then it is
+entered in the live table, and told that it is connected. A revocation that commits before that unit
+refuses it; one that commits after it finds it in the live table, or has it read again on its way.
 """

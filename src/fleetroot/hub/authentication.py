@@ -1,8 +1,8 @@
 """What a hub accepts.
 
 Authentication only says who. Each identity is pinned to one kind of proof, and each kind has its
-own rule; a proof of another kind is refused, however good it is. What is asked for here is read
-twice for a connection: before it is entered in the live table, and once more after.
+own rule; a proof of another kind is refused, however good it is. The rule of certificates stands
+once more in `sessions`, as the one statement that lets a device in; here is why it did not.
 
 A certificate of a policy counts because it is in the inventory, byte for byte, for this namespace,
 device and policy. That replaces checking its signature a second time: nothing is in the inventory

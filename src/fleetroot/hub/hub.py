@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from functools import partial
-from typing import Final
+from hashlib import sha256
+from typing import Final, TypeAlias
 from uuid import uuid4
 
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, NotFound, Throttled, Unauthorized, Unavailable
-from fleetroot.hub import events, hubs, identities, requests, standing, subscriptions, twins
+from fleetroot.hub import events, hubs, requests, sessions, standing, subscriptions, twins
 from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.event_log import EventLog
-from fleetroot.hub.live import LiveSession, LiveTable
+from fleetroot.hub.live import Arrival, LiveSession, LiveTable
 from fleetroot.hub.model import (
+    CertificateProof,
     Channel,
     Connection,
     Ending,
@@ -28,6 +29,7 @@ from fleetroot.hub.model import (
     Twin,
 )
 from fleetroot.hub.renewal import Renewal
+from fleetroot.hub.sessions import Begun, Departures
 from fleetroot.ids import canonical, check_name
 from fleetroot.pace import Pace
 from fleetroot.registry import inventory, shared_access
@@ -44,6 +46,8 @@ _LOST_GROUND: Final = frozenset(
     {Ending.REVOKED, Ending.DISABLED, Ending.IDENTITY_CHANGED, Ending.CREDENTIAL_EXPIRED}
 )
 
+_Place: TypeAlias = tuple[str, str]  # canonical: a hub's host name, and a device id
+
 
 class Hubs:
     """All hubs of this server."""
@@ -56,7 +60,7 @@ class Hubs:
         outbox: OutboxReader,
         clock: Clock,
         retention: events.Retention | None = None,
-        pace: Pace[tuple[str, str]] | None = None,
+        pace: Pace[_Place] | None = None,
     ) -> None:
         self._retention = retention or events.Retention()
         self._stopping = False
@@ -66,6 +70,8 @@ class Hubs:
         self._clock = clock
         self._authentication = Authentication(sealer)
         self._outbox = outbox
+        self._hub_of_host: dict[str, Hub] = {}
+        self._departures = Departures(store)
         # Of connects, by hub and device; counted once the device has proved who it is, or a
         # stranger could make it wait by using its name.
         self._pace = pace or Pace(1.0, 30, clock.monotonic)
@@ -79,7 +85,7 @@ class Hubs:
         """Clears what the last run of this only node left behind."""
 
         def unit(tx: Transaction) -> None:
-            identities.none_connected(tx)
+            sessions.none_connected(tx)
             requests.remove_interrupted(tx)
 
         await self._store.write(unit)
@@ -159,15 +165,55 @@ class Hubs:
             Throttled: it is, and it connects too often.
             Unavailable: the database cannot answer now.
         """
-        now = self._clock.now()
         if not self._outbox.has_lease:
             raise Unavailable("the hub cannot tell who was revoked", retry_after=5)
+        place = (canonical(host_name), canonical(device_id))
+        with self.live.arriving(place[1]) as arrival:
+            begun = None
+            if isinstance(proof, CertificateProof) and not self._pace.is_spent(place):
+                begun = await self._begin_by_certificate(arrival, place, proof, clean_session)
+            if begun is None:
+                begun = await self._begin_after_a_look(arrival, place, proof, clean_session)
+            session = LiveSession(begun, connection, persistent=not clean_session)
+            self.live.enter(session)
+        if arrival.noticed:
+            await self.live.hold_against_database(session)
+        if session.ended is not None:
+            self.disconnect(session)
+            raise Unauthorized(f"ended while connecting: {session.ended.value}")
+        if not self._pace.take(place):
+            self.disconnect(session)
+            raise _too_often()
+        return session, bool(session.subscriptions)
+
+    async def _begin_by_certificate(
+        self, arrival: Arrival, place: _Place, proof: CertificateProof, clean_session: bool
+    ) -> Begun | None:
+        """Lets a device in by the one statement; None if that does not."""
+        hub = await self._hub_of(place[0])
+        if hub is None:
+            return None
+        fingerprint, now = sha256(proof.chain[0]).digest(), self._clock.now()
+        return await self._begin(
+            arrival,
+            lambda tx: sessions.begin_by_certificate(
+                tx, hub, place[1], fingerprint, now, persistent=not clean_session
+            ),
+        )
+
+    async def _begin_after_a_look(
+        self, arrival: Arrival, place: _Place, proof: Proof | None, clean_session: bool
+    ) -> Begun:
+        """Reads whether a device is let in, and why not, before a unit of work does it again and
+        begins its session: strangers do not occupy the writer.
+        """
+        now = self._clock.now()
 
         def authenticate(tx: Transaction) -> Principal:
-            hub = hubs.by_host_name(tx, host_name)
+            hub = hubs.by_host_name(tx, place[0])
             if hub is None:
                 raise Unauthorized("no such hub")
-            return self._authentication.authenticate(tx, hub, device_id, proof, now)
+            return self._authentication.authenticate(tx, hub, place[1], proof, now)
 
         try:
             principal = await self._store.read(authenticate)
@@ -176,67 +222,61 @@ class Hubs:
             fingerprint = expired.sha256
             await self._store.write(lambda tx: inventory.mark_one_expired(tx, fingerprint, now))
             raise
-        if not self._pace.take((principal.hub.id, principal.device_key)):
-            raise Throttled("device connects too often", retry_after=1)
-        session = LiveSession(principal, connection, persistent=not clean_session, since=now)
-        self.live.enter(session)
+        if self._pace.is_spent(place):
+            raise _too_often()
+        self._hub_of_host[place[0]] = principal.hub
+        begun = await self._begin(
+            arrival,
+            lambda tx: sessions.begin(tx, authenticate(tx), now, persistent=not clean_session),
+        )
+        assert begun is not None  # noqa: S101 - the unit says why, or nobody waits
+        return begun
+
+    async def _begin(
+        self, arrival: Arrival, unit: Callable[[Transaction], Begun | None]
+    ) -> Begun | None:
+        """Runs the unit of work that begins a session, and ends the session if nobody wants it any
+        more when it has begun.
+
+        Raises:
+            Unauthorized: the hub let nobody in meanwhile.
+            Unavailable: the database cannot answer now.
+        """
         beginning = asyncio.ensure_future(
-            self._store.write(lambda tx: self._begin(tx, session, proof))
+            self._store.write(lambda tx: unit(tx) if arrival.ended is None else None)
         )
         try:
-            session.epoch, session.subscriptions = await asyncio.shield(beginning)
-        except Exception:
-            self.live.leave(session)
+            begun = await asyncio.shield(beginning)
+        except asyncio.CancelledError:  # and it may begin all the same
+            arrival.ended = Ending.GONE
+            beginning.add_done_callback(self._end_unwanted)
             raise
-        except BaseException:  # cancelled, and the session may begin all the same
-            session.abandon()
-            self.live.leave(session)
-            beginning.add_done_callback(partial(self._end_unwanted, session))
-            raise
-        if session.ended is not None:
-            self.disconnect(session)
-            raise Unauthorized(f"ended while connecting: {session.ended.value}")
-        return session, bool(session.subscriptions)
+        if arrival.ended is not None:
+            self._end_unwanted(beginning)
+            raise Unauthorized(f"ended while connecting: {arrival.ended.value}")
+        return begun
 
-    def _end_unwanted(
-        self, session: LiveSession, beginning: asyncio.Future[tuple[int, dict[Channel, int]]]
-    ) -> None:
+    def _end_unwanted(self, beginning: asyncio.Future[Begun | None]) -> None:
         if not beginning.cancelled() and beginning.exception() is None:
-            session.epoch, _ = beginning.result()
-            self.disconnect(session)
+            begun = beginning.result()
+            if begun is not None:
+                self._departures.add(begun.principal, begun.epoch, self._clock.now())
 
-    def _begin(
-        self, tx: Transaction, session: LiveSession, proof: Proof | None
-    ) -> tuple[int, dict[Channel, int]]:
-        """Reads again what let the device in, and takes the session: its epoch, and what the
-        device listens to.
+    async def _hub_of(self, host_name: str) -> Hub | None:
+        """The hub of a canonical host name. What stood there once is used without a look, because
+        the statement that begins a session holds it against the table.
         """
-        if session.ended is not None:
-            raise Unauthorized(f"ended while connecting: {session.ended.value}")
-        principal = session.principal
-        again = self._authentication.authenticate(
-            tx, principal.hub, principal.device_id, proof, session.since
-        )
-        if again != principal:
-            raise Unauthorized("changed while connecting")
-        of = (principal.hub.id, principal.device_key)
-        epoch = identities.begin_session(tx, *of, session.since)
-        if epoch is None:
-            raise Unauthorized("removed while connecting")
-        if session.persistent:
-            return epoch, subscriptions.load(tx, *of)
-        subscriptions.clear(tx, *of)
-        return epoch, {}
+        if host_name not in self._hub_of_host:
+            hub = await self._store.read(lambda tx: hubs.by_host_name(tx, host_name))
+            if hub is None:
+                return None
+            self._hub_of_host[host_name] = hub
+        return self._hub_of_host[host_name]
 
     def disconnect(self, session: LiveSession) -> None:
         """Takes a session whose connection is over out of the live table."""
         self.live.leave(session)
-        principal, now = session.principal, self._clock.now()
-        self._store.submit(
-            lambda tx: identities.end_session(
-                tx, principal.hub.id, principal.device_key, session.epoch, now
-            )
-        )
+        self._departures.add(session.principal, session.epoch, self._clock.now())
 
     async def end_expired(self) -> None:
         """Ends sessions whose proof is over by a clock that was set forward; the timers of their
@@ -395,6 +435,14 @@ class Hubs:
         """Ends every session."""
         self.live.end_all(Ending.SHUTDOWN)
 
+    def finish(self) -> None:
+        """Hands over what is still to be written, when nobody is connected any more."""
+        self._departures.flush()
+
+
+def _too_often() -> Throttled:
+    return Throttled("device connects too often", retry_after=1)
+
 
 def _check_standing(session: LiveSession) -> None:
     """What a device asked for before it lost its ground is not done after it.
@@ -412,6 +460,5 @@ def _check_held(tx: Transaction, session: LiveSession) -> None:
     Raises:
         Unauthorized: a newer session has begun.
     """
-    principal = session.principal
-    if not identities.holds_session(tx, principal.hub.id, principal.device_key, session.epoch):
+    if not sessions.is_held(tx, session.principal, session.epoch):
         raise Unauthorized("session replaced")

@@ -71,26 +71,6 @@ _SET_PIN: Final = Command(
         updated_at=bindparam("now"),
     )
 )
-_BEGIN_SESSION: Final = Query(
-    update(identities)
-    .where(_is_identity)
-    .values(
-        session_epoch=identities.c.session_epoch + 1,
-        connected=True,
-        connection_changed_at=bindparam("now"),
-    )
-    .returning(identities.c.session_epoch),
-    int,
-)
-_END_SESSION: Final = Command(
-    update(identities)
-    .where(_is_identity & (identities.c.session_epoch == bindparam("epoch")))
-    .values(connected=False, connection_changed_at=bindparam("now"))
-)
-_EPOCH: Final = Query(select(identities.c.session_epoch).where(_is_identity), int)
-_NONE_CONNECTED: Final = Command(
-    update(identities).where(identities.c.connected).values(connected=False)
-)
 
 
 def find(tx: Transaction, hub_id: str, device_id: str) -> Identity | None:
@@ -141,28 +121,6 @@ def set_pin(tx: Transaction, identity: Identity, now: datetime) -> None:
 def remove(tx: Transaction, hub_id: str, device_id: str) -> None:
     """Deletes the identity and all that hangs on it."""
     tx.run(_DELETE, hub=hub_id, key=canonical(device_id))
-
-
-def begin_session(tx: Transaction, hub_id: str, device_key: str, now: datetime) -> int | None:
-    """Takes the next session epoch and marks the identity connected; None if it is gone. Whoever
-    holds a lower epoch has lost the session.
-    """
-    return tx.first(_BEGIN_SESSION, hub=hub_id, key=device_key, now=now)
-
-
-def holds_session(tx: Transaction, hub_id: str, device_key: str, epoch: int) -> bool:
-    """Whether no newer session has begun since the one of `epoch`."""
-    return tx.first(_EPOCH, hub=hub_id, key=device_key) == epoch
-
-
-def end_session(tx: Transaction, hub_id: str, device_key: str, epoch: int, now: datetime) -> None:
-    """Marks the identity disconnected, unless a newer session has begun."""
-    tx.run(_END_SESSION, hub=hub_id, key=device_key, epoch=epoch, now=now)
-
-
-def none_connected(tx: Transaction) -> None:
-    """Marks every identity disconnected, as it is when the only node starts."""
-    tx.run(_NONE_CONNECTED)
 
 
 def key_name(hub_id: str, device_id: str, which: str) -> RecordName:

@@ -8,7 +8,7 @@ that comes late cannot end a session that began after it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -16,7 +16,8 @@ import structlog
 from sqlalchemy import and_, bindparam, select
 
 from fleetroot.errors import Unavailable
-from fleetroot.hub.model import Channel, Connection, Ending, Principal
+from fleetroot.hub.model import Connection, Ending
+from fleetroot.hub.sessions import Begun
 from fleetroot.registry.outbox import Notice
 from fleetroot.storage import Query, Store, Transaction
 from fleetroot.storage.schema import devices, identities
@@ -50,11 +51,27 @@ _STANDING: Final = Query(
 )
 
 
+class Arrival:
+    """A device that is being let in.
+
+    Attributes:
+        noticed: there was a notice about the device since, which its session is to be held against.
+        ended: why the hub does not let it in any more, if so.
+    """
+
+    __slots__ = ("device_key", "ended", "noticed")
+
+    def __init__(self, device_key: str) -> None:
+        self.device_key = device_key
+        self.noticed = False
+        self.ended: Ending | None = None
+
+
 class LiveSession:
     """A device's live connection to a hub.
 
     Attributes:
-        epoch: its fencing token; 0 until the session has begun.
+        epoch: its fencing token.
         subscriptions: the QoS that was granted, by channel.
         persistent: whether subscriptions are kept for the next connection.
     """
@@ -71,15 +88,10 @@ class LiveSession:
         "subscriptions",
     )
 
-    def __init__(
-        self, principal: Principal, connection: Connection, *, persistent: bool, since: datetime
-    ) -> None:
-        self.principal = principal
+    def __init__(self, begun: Begun, connection: Connection, *, persistent: bool) -> None:
+        self.principal, self.epoch, self.since, self.subscriptions = begun
         self.connection = connection
         self.persistent = persistent
-        self.since = since
-        self.epoch = 0
-        self.subscriptions: dict[Channel, int] = {}
         self.accepted_request: str | None = None  # whose first answer was sent
         self.sent_request: str | None = None  # whose final answer was sent and not acknowledged
         self._ended: Ending | None = None
@@ -95,11 +107,6 @@ class LiveSession:
             self._ended = why
             self.connection.end(why)
 
-    def abandon(self) -> None:
-        """Its connection is gone: what is still under way for it comes to nothing."""
-        if self._ended is None:
-            self._ended = Ending.GONE
-
 
 class LiveTable:
     """The sessions of this node, one for each device of each hub."""
@@ -107,6 +114,7 @@ class LiveTable:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sessions: dict[tuple[str, str], dict[str, LiveSession]] = {}
+        self._arrivals: set[Arrival] = set()
 
     def __len__(self) -> int:
         return sum(len(of_device) for of_device in self._sessions.values())
@@ -125,13 +133,30 @@ class LiveTable:
         of_device = self._sessions.get((principal.hub.namespace_id, principal.device_key), {})
         return of_device.get(principal.hub.id, session)
 
+    @contextmanager
+    def arriving(self, device_key: str) -> Iterator[Arrival]:
+        """Listens to what is told about a device from before its session begins until it is here,
+        so that nothing falls in between.
+        """
+        arrival = Arrival(device_key)
+        self._arrivals.add(arrival)
+        try:
+            yield arrival
+        finally:
+            self._arrivals.discard(arrival)
+
     def enter(self, session: LiveSession) -> None:
-        """Adds a session; one that the device had on the hub is replaced and ended."""
+        """Adds a session. Of two that the device has on the hub, the one that began earlier is
+        replaced and ended, whichever is entered first.
+        """
         principal = session.principal
         of_device = self._sessions.setdefault(
             (principal.hub.namespace_id, principal.device_key), {}
         )
         before = of_device.get(principal.hub.id)
+        if before is not None and before.epoch > session.epoch:
+            session.end(Ending.REPLACED)
+            return
         of_device[principal.hub.id] = session
         if before is not None:
             before.end(Ending.REPLACED)
@@ -148,26 +173,35 @@ class LiveTable:
 
     async def heard(self, notice: Notice) -> None:
         """Holds the device's sessions against the database, ends those that lost their ground."""
+        for arrival in self._arrivals:
+            if arrival.device_key == notice.subject:
+                arrival.noticed = True
         for session in self.of(notice.namespace_id, notice.subject):
-            try:
-                why = await self._store.read(partial(_lost_ground, session))
-            except Unavailable:
-                why = Ending.LEASE_LOST  # cannot tell, so no
-            if why is not None:
-                _log.info(
-                    "connection ended",
-                    hub=session.principal.hub.name,
-                    device_id=session.principal.device_id,
-                    reason=why.value,
-                )
-                session.end(why)
+            await self.hold_against_database(session)
+
+    async def hold_against_database(self, session: LiveSession) -> None:
+        """Ends a session that lost its ground, or whose standing cannot be read."""
+        try:
+            why = await self._store.read(partial(_lost_ground, session))
+        except Unavailable:
+            why = Ending.LEASE_LOST  # cannot tell, so no
+        if why is not None:
+            _log.info(
+                "connection ended",
+                hub=session.principal.hub.name,
+                device_id=session.principal.device_id,
+                reason=why.value,
+            )
+            session.end(why)
 
     def lease_lost(self) -> None:
         """Ends every session: this node cannot know any more who was revoked."""
         self.end_all(Ending.LEASE_LOST)
 
     def end_all(self, why: Ending) -> None:
-        """Ends every session."""
+        """Ends every session, and lets nobody in who is about to be."""
+        for arrival in self._arrivals:
+            arrival.ended = why
         for session in self:
             session.end(why)
 
@@ -183,7 +217,7 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
     if standing is None:
         return Ending.IDENTITY_CHANGED
     enabled, etag, epoch, device_enabled, generation = standing
-    if epoch > session.epoch > 0:
+    if epoch > session.epoch:
         return Ending.REPLACED
     if not enabled or device_enabled is False:
         return Ending.DISABLED

@@ -1,0 +1,204 @@
+"""Sessions: the part of the identities' table that says who is connected.
+
+A session epoch is a fencing token. Each session of an identity takes the next one, and whoever
+holds a lower one has lost its place. A session by certificate begins with one statement that holds
+the certificate against the same rules as `authentication`, and changes no row unless all of them
+hold; why they did not is for `authentication` to say.
+
+That a device is gone may be known a little later, so departures are written many at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from functools import partial
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import bindparam, exists, select, true, update
+
+from fleetroot.hub import subscriptions
+from fleetroot.hub.model import Channel, Hub, Pin, Principal
+from fleetroot.storage import Command, Query, Store, Transaction
+from fleetroot.storage.schema import certificates, devices, hub_authorities, hubs, identities
+from fleetroot.storage.schema import subscriptions as subscriptions_table
+
+_GATHER_SECONDS: Final = 0.05
+_MOST: Final = 512  # departures in one unit
+
+
+class Begun(NamedTuple):
+    """A session that has begun: whose, its epoch, when, and what the device listens to."""
+
+    principal: Principal
+    epoch: int
+    since: datetime
+    subscriptions: dict[Channel, int]
+
+
+_is_identity: Final = (identities.c.hub_id == bindparam("hub")) & (
+    identities.c.device_key == bindparam("key")
+)
+_begun: Final = {
+    "session_epoch": identities.c.session_epoch + 1,
+    "connected": True,
+    "connection_changed_at": bindparam("now"),
+}
+_listens: Final = exists().where(
+    (subscriptions_table.c.hub_id == bindparam("hub"))
+    & (subscriptions_table.c.device_key == bindparam("key"))
+)
+_is_certificate: Final = certificates.c.sha256 == bindparam("sha256")
+_lets_in: Final = (
+    exists()
+    .select_from(certificates)
+    .where(_is_certificate)
+    .where(certificates.c.device_key == identities.c.device_key)
+    .where(certificates.c.policy_id == identities.c.policy_id)
+    .where(certificates.c.revoked_at.is_(None))
+    .where(certificates.c.expired_at.is_(None))
+    .where(certificates.c.not_before <= bindparam("now"))
+    .where(certificates.c.not_after >= bindparam("now"))
+    # The hub is the one of that name, of the certificate's namespace, and trusts who issued it.
+    .where(hubs.c.id == identities.c.hub_id)
+    .where(hubs.c.host_name == bindparam("host"))
+    .where(hubs.c.namespace_id == certificates.c.namespace_id)
+    .where(hub_authorities.c.hub_id == identities.c.hub_id)
+    .where(hub_authorities.c.authority_id == certificates.c.authority_id)
+    # The device is what it was when the certificate was issued.
+    .where(devices.c.namespace_id == certificates.c.namespace_id)
+    .where(devices.c.device_key == certificates.c.device_key)
+    .where(devices.c.generation == certificates.c.generation)
+    .where(devices.c.enabled == true())
+    .correlate(identities)
+)
+_BEGIN_BY_CERTIFICATE: Final = Query(
+    update(identities)
+    .where(_is_identity)
+    .where(identities.c.enabled == true())
+    .where(identities.c.pin == Pin.POLICY.value)
+    .where(_lets_in)
+    .values(_begun)
+    .returning(
+        identities.c.session_epoch,
+        identities.c.device_id,
+        identities.c.etag,
+        select(certificates.c.generation).where(_is_certificate).scalar_subquery(),
+        select(certificates.c.not_after).where(_is_certificate).scalar_subquery(),
+        _listens,
+    ),
+    lambda *columns: columns,
+)
+_BEGIN: Final = Query(
+    update(identities)
+    .where(_is_identity)
+    .values(_begun)
+    .returning(identities.c.session_epoch, _listens),
+    lambda epoch, listens: (epoch, listens),
+)
+_END: Final = Command(
+    update(identities)
+    .where(_is_identity & (identities.c.session_epoch == bindparam("epoch")))
+    .values(connected=False, connection_changed_at=bindparam("now"))
+)
+_EPOCH: Final = Query(select(identities.c.session_epoch).where(_is_identity), int)
+_NONE_CONNECTED: Final = Command(
+    update(identities).where(identities.c.connected).values(connected=False)
+)
+
+
+def begin_by_certificate(
+    tx: Transaction,
+    hub: Hub,
+    device_key: str,
+    certificate_sha256: bytes,
+    now: datetime,
+    *,
+    persistent: bool,
+) -> Begun | None:
+    """Begins a session of the device if the certificate lets it in; None if not."""
+    row = tx.first(
+        _BEGIN_BY_CERTIFICATE,
+        hub=hub.id,
+        host=hub.host_name,
+        key=device_key,
+        sha256=certificate_sha256,
+        now=now,
+    )
+    if row is None:
+        return None
+    epoch, device_id, etag, generation, not_after, listens = row
+    principal = Principal(
+        hub,
+        device_key,
+        device_id,
+        Pin.POLICY,
+        UUID(generation),
+        certificate_sha256,
+        etag,
+        not_after,
+    )
+    return Begun(principal, epoch, now, _listening(tx, principal, listens, persistent))
+
+
+def begin(tx: Transaction, principal: Principal, now: datetime, *, persistent: bool) -> Begun:
+    """Begins a session of a device that this unit of work found to be let in."""
+    row = tx.first(_BEGIN, hub=principal.hub.id, key=principal.device_key, now=now)
+    assert row is not None  # noqa: S101
+    epoch, listens = row
+    return Begun(principal, epoch, now, _listening(tx, principal, listens, persistent))
+
+
+def _listening(
+    tx: Transaction, principal: Principal, listens: bool, persistent: bool
+) -> dict[Channel, int]:
+    of = (principal.hub.id, principal.device_key)
+    if not listens:
+        return {}
+    if persistent:
+        return subscriptions.load(tx, *of)
+    subscriptions.clear(tx, *of)
+    return {}
+
+
+def is_held(tx: Transaction, principal: Principal, epoch: int) -> bool:
+    """Whether no newer session has begun since the one of `epoch`."""
+    return tx.first(_EPOCH, hub=principal.hub.id, key=principal.device_key) == epoch
+
+
+def none_connected(tx: Transaction) -> None:
+    """Marks every identity disconnected, as it is when the only node starts."""
+    tx.run(_NONE_CONNECTED)
+
+
+class Departures:
+    """Marks identities disconnected whose session is over, unless a newer one has begun."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: list[dict[str, object]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, principal: Principal, epoch: int, now: datetime) -> None:
+        """Will have it written within `_GATHER_SECONDS`, with what else comes until then."""
+        self._waiting.append(
+            {"hub": principal.hub.id, "key": principal.device_key, "epoch": epoch, "now": now}
+        )
+        if len(self._waiting) >= _MOST:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Hands over what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            self._store.submit(partial(_end, self._waiting))
+            self._waiting = []
+
+
+def _end(sessions: list[dict[str, object]], tx: Transaction) -> None:
+    tx.run_many(_END, sessions)

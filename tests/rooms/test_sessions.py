@@ -1,0 +1,160 @@
+"""The one statement that lets a device in by certificate: it asks for everything that counts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+from sqlalchemy import text
+
+from fleet import Certified
+from fleetroot.errors import Unauthorized
+from fleetroot.hub import sessions
+from fleetroot.hub.model import Channel
+from fleetroot.hub.sessions import Begun
+from workbench import Workbench
+
+DEVICE = "dev-1"
+OTHER_NAMESPACE = (
+    "INSERT INTO namespaces SELECT 'other', 'other', 'other', subscription_id, resource_group, "
+    "created_at FROM namespaces"
+)
+
+
+async def begin(bench: Workbench, certified: Certified, **changed: object) -> Begun | None:
+    arguments = {
+        "hub": bench.made.hub,
+        "device_key": DEVICE,
+        "certificate_sha256": sha256(certified.chain[0]).digest(),
+        "now": bench.clock.now(),
+        "persistent": True,
+    } | changed
+    return await bench.store.store.write(
+        lambda tx: sessions.begin_by_certificate(tx, **arguments)  # type: ignore[arg-type]
+    )
+
+
+async def test_device_that_is_let_in_has_a_session(bench: Workbench) -> None:
+    certified = await bench.provision(DEVICE)
+    begun = await begin(bench, certified)
+    assert begun is not None
+    [certificate] = await bench.inventory(DEVICE)
+    identity = await bench.identity(DEVICE)
+    assert identity is not None
+    assert identity.connected
+    assert begun.epoch == identity.session_epoch
+    principal = begun.principal
+    assert principal.generation == certificate.generation
+    assert principal.expires_at == certificate.not_after
+    assert principal.identity_etag == identity.etag
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE identities SET enabled = false",
+        "UPDATE identities SET pin = 'keys'",
+        "UPDATE identities SET policy_id = NULL",
+        "UPDATE devices SET enabled = false",
+        "UPDATE devices SET generation = '00000000-0000-4000-8000-000000000000'",
+        "UPDATE devices SET device_key = 'another'",
+        f"{OTHER_NAMESPACE}; UPDATE devices SET namespace_id = 'other'",
+        "UPDATE certificates SET revoked_at = 0",
+        "UPDATE certificates SET expired_at = 0",
+        "UPDATE certificates SET device_key = 'another'",
+        "UPDATE certificates SET generation = '00000000-0000-4000-8000-000000000000'",
+        f"{OTHER_NAMESPACE}; UPDATE certificates SET namespace_id = 'other'",
+        "DELETE FROM certificates",
+        "DELETE FROM hub_authorities",
+        "UPDATE hubs SET host_name = 'another.example'",
+        f"{OTHER_NAMESPACE}; UPDATE hubs SET namespace_id = 'other'",
+    ],
+)
+async def test_device_of_which_anything_does_not_hold_is_not_let_in(
+    bench: Workbench, change: str
+) -> None:
+    certified = await bench.provision(DEVICE)
+    with bench.sql() as connection:
+        for statement in change.split("; "):
+            connection.execute(text(statement))
+    assert await begin(bench, certified) is None
+    with pytest.raises(Unauthorized):  # nor in the other way, which says why
+        await bench.connect(DEVICE, certified)
+    with bench.sql() as connection:
+        found = connection.execute(text("SELECT session_epoch, connected FROM identities"))
+        assert [tuple(row) for row in found] == [(0, False)]
+
+
+async def test_certificate_counts_from_its_first_to_its_last_moment(bench: Workbench) -> None:
+    certified = await bench.provision(DEVICE)
+    [certificate] = await bench.inventory(DEVICE)
+    moment = timedelta(microseconds=1)
+    times = {
+        certificate.not_before - moment: False,
+        certificate.not_before: True,
+        certificate.not_after: True,
+        certificate.not_after + moment: False,
+    }
+    for now, counts in times.items():
+        assert (await begin(bench, certified, now=now) is not None) == counts
+
+
+async def test_certificate_of_another_device_does_not_let_in(bench: Workbench) -> None:
+    await bench.provision(DEVICE)
+    assert await begin(bench, await bench.provision("dev-2")) is None
+
+
+async def test_device_on_another_hub_is_not_let_in(bench: Workbench) -> None:
+    """The other hub trusts the same CAs, and does not know the device."""
+    certified = await bench.provision(DEVICE)
+    other = await bench.hubs.create(bench.made.namespace, "other-hub", "other.example")
+    await bench.hubs.synchronize(bench.made.namespace)
+    assert await begin(bench, certified, hub=other) is None
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_what_a_device_listens_to_is_its_own_and_cleared_when_it_wants(
+    bench: Workbench, persistent: bool
+) -> None:
+    certified = {name: await bench.provision(name) for name in (DEVICE, "dev-2")}
+    for name, each in certified.items():
+        session = await bench.connect(name, each)
+        session.persistent = True
+        await bench.hubs.subscribe(session, {Channel.TWIN: 0} if name == DEVICE else {})
+    begun = await begin(bench, certified[DEVICE], persistent=persistent)
+    assert begun is not None
+    assert begun.subscriptions == ({Channel.TWIN: 0} if persistent else {})
+    rows = bench.contents()["subscriptions"]
+    assert len(rows) == persistent
+
+
+# --- departures
+
+
+async def test_departures_of_a_while_are_one_unit_of_work(bench: Workbench) -> None:
+    connected = [await bench.connect(n, await bench.provision(n)) for n in ("dev-1", "dev-2")]
+    submitted = []
+    submit = bench.store.submit
+    bench.store.submit = lambda unit: (submitted.append(unit), submit(unit))  # type: ignore
+    for session in connected:
+        bench.hubs.disconnect(session)
+    assert submitted == []
+    await bench.settled()
+    assert len(submitted) == 1
+    for name in ("dev-1", "dev-2"):
+        identity = await bench.identity(name)
+        assert identity is not None
+        assert not identity.connected
+
+
+async def test_device_that_is_back_before_its_departure_was_written_stays_connected(
+    bench: Workbench,
+) -> None:
+    certified = await bench.provision(DEVICE)
+    bench.hubs.disconnect(await bench.connect(DEVICE, certified))
+    await bench.connect(DEVICE, certified)
+    await bench.settled()
+    identity = await bench.identity(DEVICE)
+    assert identity is not None
+    assert identity.connected
