@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from hashlib import sha256
 
@@ -9,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from fleet import Certified
-from fleetroot.errors import Unauthorized
+from fleetroot.errors import Unauthorized, Unavailable
 from fleetroot.hub import sessions
+from fleetroot.hub.live import LiveSession
 from fleetroot.hub.model import Channel
 from fleetroot.hub.sessions import Begun
 from workbench import Workbench
@@ -29,10 +31,11 @@ async def begin(bench: Workbench, certified: Certified, **changed: object) -> Be
         "certificate_sha256": sha256(certified.chain[0]).digest(),
         "now": bench.clock.now(),
         "persistent": True,
+        "unless": lambda: False,
     } | changed
-    return await bench.store.store.write(
-        lambda tx: sessions.begin_by_certificate(tx, **arguments)  # type: ignore[arg-type]
-    )
+    departures = sessions.Departures(bench.store.store)
+    beginnings = sessions.Beginnings(bench.store.store, departures)
+    return await beginnings.add(sessions.Beginning(**arguments))  # type: ignore[arg-type]
 
 
 async def test_device_that_is_let_in_has_a_session(bench: Workbench) -> None:
@@ -127,6 +130,47 @@ async def test_what_a_device_listens_to_is_its_own_and_cleared_when_it_wants(
     assert begun.subscriptions == ({Channel.TWIN: 0} if persistent else {})
     rows = bench.contents()["subscriptions"]
     assert len(rows) == persistent
+
+
+# --- many at once
+
+
+async def test_sessions_that_begin_while_others_do_share_a_unit_of_work(bench: Workbench) -> None:
+    names = [f"dev-{number}" for number in range(5)]
+    certified = [await bench.provision(name) for name in names]
+    units = []
+    write = bench.store.write
+    bench.store.write = lambda unit: (units.append(unit), write(unit))[1]  # type: ignore
+    connecting = zip(names, certified, strict=True)
+    found = await asyncio.gather(*(bench.connect(*each) for each in connecting))
+    assert all(session.ended is None for session in found)
+    assert len(units) == 1
+
+
+async def test_device_that_is_refused_takes_nobody_along(bench: Workbench) -> None:
+    certified = [await bench.provision(name) for name in ("dev-1", "dev-2")]
+    await bench.registry.revoke(bench.made.namespace, "dev-1")
+    connects = zip(("dev-1", "dev-2"), certified, strict=True)
+    refused, session = await asyncio.gather(
+        *(bench.connect(*each) for each in connects), return_exceptions=True
+    )
+    assert isinstance(refused, Unauthorized)
+    assert isinstance(session, LiveSession)
+    assert session.ended is None
+
+
+async def test_database_that_fails_refuses_every_device_of_the_unit(bench: Workbench) -> None:
+    certified = [await bench.provision(name) for name in ("dev-1", "dev-2")]
+
+    async def fail() -> None:
+        raise Unavailable("away")
+
+    bench.store.before_write.append(fail)
+    connects = zip(("dev-1", "dev-2"), certified, strict=True)
+    found = await asyncio.gather(
+        *(bench.connect(*each) for each in connects), return_exceptions=True
+    )
+    assert [type(each) for each in found] == [Unavailable, Unavailable]
 
 
 # --- departures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final, TypeAlias
@@ -29,7 +29,7 @@ from fleetroot.hub.model import (
     Twin,
 )
 from fleetroot.hub.renewal import Renewal
-from fleetroot.hub.sessions import Begun, Departures
+from fleetroot.hub.sessions import Beginning, Beginnings, Begun, Departures
 from fleetroot.ids import canonical, check_name
 from fleetroot.pace import Pace
 from fleetroot.registry import inventory, shared_access
@@ -72,6 +72,7 @@ class Hubs:
         self._outbox = outbox
         self._hub_of_host: dict[str, Hub] = {}
         self._departures = Departures(store)
+        self._beginnings = Beginnings(store, self._departures)
         # Of connects, by hub and device; counted once the device has proved who it is, or a
         # stranger could make it wait by using its name.
         self._pace = pace or Pace(1.0, 30, clock.monotonic)
@@ -176,14 +177,16 @@ class Hubs:
                 begun = await self._begin_after_a_look(arrival, place, proof, clean_session)
             session = LiveSession(begun, connection, persistent=not clean_session)
             self.live.enter(session)
-        if arrival.noticed:
-            await self.live.hold_against_database(session)
-        if session.ended is not None:
+        try:
+            if arrival.noticed:
+                await self.live.hold_against_database(session)
+            if session.ended is not None:
+                raise Unauthorized(f"ended while connecting: {session.ended.value}")
+            if not self._pace.take(place):
+                raise _too_often()
+        except BaseException:
             self.disconnect(session)
-            raise Unauthorized(f"ended while connecting: {session.ended.value}")
-        if not self._pace.take(place):
-            self.disconnect(session)
-            raise _too_often()
+            raise
         return session, bool(session.subscriptions)
 
     async def _begin_by_certificate(
@@ -194,12 +197,10 @@ class Hubs:
         if hub is None:
             return None
         fingerprint, now = sha256(proof.chain[0]).digest(), self._clock.now()
-        return await self._begin(
-            arrival,
-            lambda tx: sessions.begin_by_certificate(
-                tx, hub, place[1], fingerprint, now, persistent=not clean_session
-            ),
+        beginning = Beginning(
+            hub, place[1], fingerprint, now, not clean_session, lambda: arrival.ended is not None
         )
+        return await self._begun(arrival, self._beginnings.add(beginning))
 
     async def _begin_after_a_look(
         self, arrival: Arrival, place: _Place, proof: Proof | None, clean_session: bool
@@ -225,26 +226,25 @@ class Hubs:
         if self._pace.is_spent(place):
             raise _too_often()
         self._hub_of_host[place[0]] = principal.hub
-        begun = await self._begin(
-            arrival,
-            lambda tx: sessions.begin(tx, authenticate(tx), now, persistent=not clean_session),
-        )
+
+        def unit(tx: Transaction) -> Begun | None:
+            if arrival.ended is not None:
+                return None
+            return sessions.begin(tx, authenticate(tx), now, persistent=not clean_session)
+
+        begun = await self._begun(arrival, asyncio.ensure_future(self._store.write(unit)))
         assert begun is not None  # noqa: S101 - the unit says why, or nobody waits
         return begun
 
-    async def _begin(
-        self, arrival: Arrival, unit: Callable[[Transaction], Begun | None]
+    async def _begun(
+        self, arrival: Arrival, beginning: asyncio.Future[Begun | None]
     ) -> Begun | None:
-        """Runs the unit of work that begins a session, and ends the session if nobody wants it any
-        more when it has begun.
+        """A session that has begun; one that nobody wants any more is ended.
 
         Raises:
             Unauthorized: the hub let nobody in meanwhile.
             Unavailable: the database cannot answer now.
         """
-        beginning = asyncio.ensure_future(
-            self._store.write(lambda tx: unit(tx) if arrival.ended is None else None)
-        )
         try:
             begun = await asyncio.shield(beginning)
         except asyncio.CancelledError:  # and it may begin all the same

@@ -5,12 +5,14 @@ holds a lower one has lost its place. A session by certificate begins with one s
 the certificate against the same rules as `authentication`, and changes no row unless all of them
 hold; why they did not is for `authentication` to say.
 
-That a device is gone may be known a little later, so departures are written many at once.
+A durable commit costs more CPU than all that is written here for a device. So sessions begin many
+in one unit of work where many devices connect, and departures are written a little later.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Final, NamedTuple
@@ -24,8 +26,9 @@ from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.schema import certificates, devices, hub_authorities, hubs, identities
 from fleetroot.storage.schema import subscriptions as subscriptions_table
 
-_GATHER_SECONDS: Final = 0.05
-_MOST: Final = 512  # departures in one unit
+_BETWEEN_UNITS: Final = 0.02  # seconds, of which each begins sessions
+_UNTIL_GONE: Final = 0.05  # seconds, until a departure is handed over
+_MOST: Final = 512  # sessions in one unit
 
 
 class Begun(NamedTuple):
@@ -108,16 +111,8 @@ _NONE_CONNECTED: Final = Command(
 )
 
 
-def begin_by_certificate(
-    tx: Transaction,
-    hub: Hub,
-    device_key: str,
-    certificate_sha256: bytes,
-    now: datetime,
-    *,
-    persistent: bool,
-) -> Begun | None:
-    """Begins a session of the device if the certificate lets it in; None if not."""
+def _begin_by_certificate(tx: Transaction, beginning: Beginning) -> Begun | None:
+    hub, device_key, certificate_sha256, now, persistent, _ = beginning
     row = tx.first(
         _BEGIN_BY_CERTIFICATE,
         hub=hub.id,
@@ -172,6 +167,67 @@ def none_connected(tx: Transaction) -> None:
     tx.run(_NONE_CONNECTED)
 
 
+class Beginning(NamedTuple):
+    """A device that wants to begin a session by its certificate; `unless` says if it does not any
+    more.
+    """
+
+    hub: Hub
+    device_key: str
+    certificate_sha256: bytes
+    now: datetime
+    persistent: bool
+    unless: Callable[[], bool]
+
+
+class Beginnings:
+    """Begins sessions by certificate: one that comes alone at once, many together."""
+
+    def __init__(self, store: Store, departures: Departures) -> None:
+        self._store = store
+        self._departures = departures
+        self._waiting: list[tuple[Beginning, asyncio.Future[Begun | None]]] = []
+        self._is_due = False  # whether what waits will be handed over
+        self._last = -_BETWEEN_UNITS
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def add(self, beginning: Beginning) -> asyncio.Future[Begun | None]:
+        """The session, once it is durable; None if the certificate does not let the device in."""
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[Begun | None] = loop.create_future()
+        self._waiting.append((beginning, begun))
+        if not self._is_due:
+            self._is_due = True
+            loop.call_at(self._last + _BETWEEN_UNITS, self._hand_over)
+        return begun
+
+    def _hand_over(self) -> None:
+        loop = asyncio.get_running_loop()
+        batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+        self._last, self._is_due = loop.time(), bool(self._waiting)
+        if self._waiting:
+            loop.call_soon(self._hand_over)
+        self._departures.flush()  # to share the commit
+        writing = loop.create_task(self._write(batch))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+
+    async def _write(self, batch: list[tuple[Beginning, asyncio.Future[Begun | None]]]) -> None:
+        wanted = [beginning for beginning, _ in batch]
+        try:
+            found = await self._store.write(lambda tx: _begin_all(tx, wanted))
+        except Exception as error:  # noqa: BLE001 - each device is told
+            for _, begun in batch:
+                begun.set_exception(error)
+            return
+        for (_, begun), result in zip(batch, found, strict=True):
+            begun.set_result(result)
+
+
+def _begin_all(tx: Transaction, wanted: list[Beginning]) -> list[Begun | None]:
+    return [None if each.unless() else _begin_by_certificate(tx, each) for each in wanted]
+
+
 class Departures:
     """Marks identities disconnected whose session is over, unless a newer one has begun."""
 
@@ -181,14 +237,14 @@ class Departures:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, principal: Principal, epoch: int, now: datetime) -> None:
-        """Will have it written within `_GATHER_SECONDS`, with what else comes until then."""
+        """Will hand it over within `_UNTIL_GONE`, with what else comes until then."""
         self._waiting.append(
             {"hub": principal.hub.id, "key": principal.device_key, "epoch": epoch, "now": now}
         )
         if len(self._waiting) >= _MOST:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(_UNTIL_GONE, self.flush)
 
     def flush(self) -> None:
         """Hands over what waits."""
