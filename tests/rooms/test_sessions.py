@@ -138,6 +138,7 @@ async def test_what_a_device_listens_to_is_its_own_and_cleared_when_it_wants(
 async def test_sessions_that_begin_while_others_do_share_a_unit_of_work(bench: Workbench) -> None:
     names = [f"dev-{number}" for number in range(5)]
     certified = [await bench.provision(name) for name in names]
+    await bench.connect(names[0], certified[0])  # so that the hub is known
     units = []
     write = bench.store.write
     bench.store.write = lambda unit: (units.append(unit), write(unit))[1]  # type: ignore
@@ -161,6 +162,7 @@ async def test_device_that_is_refused_takes_nobody_along(bench: Workbench) -> No
 
 async def test_database_that_fails_refuses_every_device_of_the_unit(bench: Workbench) -> None:
     certified = [await bench.provision(name) for name in ("dev-1", "dev-2")]
+    await bench.connect("dev-1", certified[0])  # so that the hub is known
 
     async def fail() -> None:
         raise Unavailable("away")
