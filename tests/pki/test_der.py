@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetroot.pki.der import element, first_element, skip_element, unwrap_sequence
+from fleetroot.pki.der import element, first_element, skip_element, split_element, unwrap_sequence
 
 tags = st.integers(0, 255)
 # Lengths of one octet, and of one, two and three octets behind it.
@@ -18,6 +18,7 @@ def test_an_element_is_told_from_what_follows_it(tag: int, content: bytes, after
     whole = element(tag, content)
     assert first_element(whole + after) == whole
     assert skip_element(whole + after) == after
+    assert split_element(whole + after) == (whole, after)
     assert unwrap_sequence(whole + after) == content
 
 
@@ -36,7 +37,7 @@ def test_an_element_cut_short_is_a_value_error(
 ) -> None:
     whole = element(tag, content)
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    for read in (first_element, skip_element, unwrap_sequence):
+    for read in (first_element, skip_element, split_element, unwrap_sequence):
         with pytest.raises(ValueError, match="truncated"):
             read(cut)
 

@@ -19,7 +19,7 @@ from fleetroot.pki.keys import (
     public_key_info,
     signature_hash,
 )
-from fleetroot.pki.template import LeafTemplate, encode_extensions
+from fleetroot.pki.template import LeafTemplate, encode_extensions, signature_scheme
 
 FIXED = [
     extension(x509.BasicConstraints(ca=False, path_length=None), critical=True),
@@ -68,7 +68,8 @@ def built(
 def templated(
     signer: PrivateKey, device: PrivateKey, serial: int, start: datetime, end: datetime, name: str
 ) -> bytes:
-    template = LeafTemplate(ISSUER.public_bytes(), (encode_extensions(FIXED),))
+    scheme = signature_scheme(signer.public_key())
+    template = LeafTemplate(scheme, ISSUER.public_bytes(), (encode_extensions(FIXED),))
     return template.sign(
         signer,
         serial=serial,

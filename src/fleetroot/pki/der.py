@@ -42,6 +42,16 @@ def first_element(der: bytes) -> bytes:
     return der[:end]
 
 
+def split_element(der: bytes) -> tuple[bytes, bytes]:
+    """The first element of `der`, and what follows it.
+
+    Raises:
+        ValueError: the element does not fit into `der`.
+    """
+    _, end = _contents(der)
+    return der[:end], der[end:]
+
+
 def unwrap_sequence(der: bytes) -> bytes:
     """The contents of the first element of `der`, a SEQUENCE; what follows it is dropped.
 

@@ -186,15 +186,15 @@ def certified_key(
     Raises:
         KeyRefused: the key is malformed or of no accepted kind.
     """
-    key, key_type, _ = certified_key_info(holder)
+    key, key_type, _ = certified_key_info(holder, first_element(_public_key_info(holder)))
     return key, key_type
 
 
 def certified_key_info(
-    holder: x509.Certificate | x509.CertificateSigningRequest,
+    holder: x509.Certificate | x509.CertificateSigningRequest, theirs: bytes
 ) -> tuple[PublicKey, KeyType, bytes]:
     """The public key in a certificate or request, its kind, and its SubjectPublicKeyInfo as we
-    would spell it.
+    would spell it; `theirs` is as the holder has it.
 
     The library reads explicit curve parameters that equal a named curve as that curve. RFC 5480
     §2.1.1 forbids them, and so does this function: the AlgorithmIdentifier must be spelt as we
@@ -212,7 +212,6 @@ def certified_key_info(
     except ValueError as error:
         raise KeyRefused(KeyRefusal.MALFORMED, "the public key cannot be read") from error
     key_type = key_type_of(key)
-    theirs = first_element(_public_key_info(holder))
     # The usual spelling is known by its beginning; encoding a P-384 key anew takes 50 us.
     if (start := _EC_KEY_STARTS.get(key_type)) is not None and theirs.startswith(start):
         return key, key_type, theirs  # type: ignore[return-value]

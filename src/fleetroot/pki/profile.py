@@ -28,7 +28,7 @@ from fleetroot.pki.issuer import (
     subject_key_identifier,
 )
 from fleetroot.pki.keys import PrivateKey, PublicKey, public_key_info
-from fleetroot.pki.template import LeafTemplate, encode_extensions
+from fleetroot.pki.template import LeafTemplate, encode_extensions, signature_scheme
 from fleetroot.pki.urls import PkiUrls
 
 
@@ -188,6 +188,7 @@ class OperationalProfile:
             ]
         )
         template = LeafTemplate(
+            signature_scheme(issuer.public_key),
             self.issuer.subject.public_bytes(),
             tuple(
                 everywhere + encode_extensions([_revocation_list(self.urls, shard)])

@@ -15,31 +15,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
 
 from fleetroot.pki.der import element, skip_element, unwrap_sequence
-from fleetroot.pki.keys import PrivateKey, signature_hash
+from fleetroot.pki.keys import PrivateKey, PublicKey, signature_hash
+from fleetroot.pki.name import encode_name
 
 _BOOLEAN_TRUE: Final = b"\x01\x01\xff"
 _INTEGER: Final = 0x02
 _BIT_STRING: Final = 0x03
 _OCTET_STRING: Final = 0x04
 _OBJECT_IDENTIFIER: Final = 0x06
-_UTF8_STRING: Final = 0x0C
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 _SEQUENCE: Final = 0x30
-_SET: Final = 0x31
 _EXTENSIONS: Final = 0xA3  # [3] EXPLICIT
 _URI: Final = 0x86  # GeneralName: [6] IMPLICIT IA5String
 _VERSION_3: Final = b"\xa0\x03\x02\x01\x02"
-_COMMON_NAME: Final = element(_OBJECT_IDENTIFIER, b"\x55\x04\x03")
 _SUBJECT_KEY_IDENTIFIER: Final = element(_OBJECT_IDENTIFIER, b"\x55\x1d\x0e")
 _SUBJECT_ALTERNATIVE_NAME: Final = element(_OBJECT_IDENTIFIER, b"\x55\x1d\x11")
+_SHA1: Final = bytes(20)
+_BEFORE_KEY_IDENTIFIER: Final = element(
+    _SEQUENCE,
+    _SUBJECT_KEY_IDENTIFIER + element(_OCTET_STRING, element(_OCTET_STRING, _SHA1)),
+).removesuffix(_SHA1)
 
 # AlgorithmIdentifiers: RFC 5758 §3.2, RFC 4055 §5, RFC 9881 §2.
 _ECDSA: Final = {
@@ -51,15 +53,29 @@ _RSA_SHA256: Final = bytes.fromhex("300d06092a864886f70d01010b0500")
 _ML_DSA: Final = bytes.fromhex("300b06096086480165030403")
 
 
+class SignatureScheme(NamedTuple):
+    """How a key signs certificates.
+
+    Attributes:
+        identifier: the AlgorithmIdentifier, DER.
+        arguments: what the key's `sign` takes beside the data.
+    """
+
+    identifier: bytes
+    arguments: tuple[Any, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class LeafTemplate:
     """What is the same in every leaf of a profile, encoded.
 
     Attributes:
+        scheme: how the issuer signs.
         issuer: the issuer's Name.
         extensions: those that do not depend on the device, once for each shard.
     """
 
+    scheme: SignatureScheme
     issuer: bytes
     extensions: tuple[bytes, ...]
 
@@ -82,7 +98,10 @@ class LeafTemplate:
             public_key_info: SubjectPublicKeyInfo, DER.
             uri: the one subject alternative name, ASCII.
         """
-        algorithm = _signature_algorithm(issuer_key)
+        algorithm = self.scheme.identifier
+        extensions = (
+            self.extensions[shard] + _key_identifier(public_key_info) + _alternative_name(uri)
+        )
         to_be_signed = element(
             _SEQUENCE,
             b"".join(
@@ -91,23 +110,34 @@ class LeafTemplate:
                     _integer(serial),
                     algorithm,
                     self.issuer,
-                    element(_SEQUENCE, _time(not_before) + _time(not_after)),
-                    _name(common_name),
+                    _validity(not_before, not_after),
+                    encode_name(common_name),
                     public_key_info,
-                    element(
-                        _EXTENSIONS,
-                        element(
-                            _SEQUENCE,
-                            self.extensions[shard]
-                            + _key_identifier(public_key_info)
-                            + _alternative_name(uri),
-                        ),
-                    ),
+                    element(_EXTENSIONS, element(_SEQUENCE, extensions)),
                 )
             ),
         )
-        signature = element(_BIT_STRING, b"\0" + _sign(issuer_key, to_be_signed))
-        return element(_SEQUENCE, to_be_signed + algorithm + signature)
+        signature = issuer_key.sign(to_be_signed, *self.scheme.arguments)
+        return element(
+            _SEQUENCE, to_be_signed + algorithm + element(_BIT_STRING, b"\0" + signature)
+        )
+
+
+def signature_scheme(key: PublicKey) -> SignatureScheme:
+    """How the private key of `key` signs certificates."""
+    digest = signature_hash(key)
+    match key:
+        case ec.EllipticCurvePublicKey():
+            assert digest is not None  # noqa: S101 - only ML-DSA hashes by itself
+            return SignatureScheme(_ECDSA[digest.name], (ec.ECDSA(digest),))
+        case rsa.RSAPublicKey():
+            return SignatureScheme(_RSA_SHA256, (padding.PKCS1v15(), digest))
+        case mldsa.MLDSA44PublicKey():
+            return SignatureScheme(_ML_DSA + b"\x11", ())
+        case mldsa.MLDSA65PublicKey():
+            return SignatureScheme(_ML_DSA + b"\x12", ())
+        case mldsa.MLDSA87PublicKey():
+            return SignatureScheme(_ML_DSA + b"\x13", ())
 
 
 def encode_extensions(extensions: Sequence[x509.Extension[x509.ExtensionType]]) -> bytes:
@@ -142,6 +172,10 @@ def _integer(value: int) -> bytes:
 
 
 @lru_cache(maxsize=16)  # certificates of one second begin and end alike
+def _validity(not_before: datetime, not_after: datetime) -> bytes:
+    return element(_SEQUENCE, _time(not_before) + _time(not_after))
+
+
 def _time(at: datetime) -> bytes:
     """UTCTime through 2049, GeneralizedTime from then on (RFC 5280 §4.1.2.5)."""
     if at.year < 2050:
@@ -149,49 +183,20 @@ def _time(at: datetime) -> bytes:
     return element(_GENERALIZED_TIME, at.strftime("%Y%m%d%H%M%SZ").encode())
 
 
-def _name(common_name: str) -> bytes:
-    attribute = _COMMON_NAME + element(_UTF8_STRING, common_name.encode())
-    return element(_SEQUENCE, element(_SET, element(_SEQUENCE, attribute)))
-
-
 def _key_identifier(public_key_info: bytes) -> bytes:
     """SHA-1 of the key's bits, as a name and not as a protection (RFC 5280 §4.2.1.2, method 1)."""
     bits = unwrap_sequence(skip_element(unwrap_sequence(public_key_info)))[1:]
-    digest = hashlib.sha1(bits, usedforsecurity=False).digest()
-    value = element(_OCTET_STRING, digest)
-    return element(_SEQUENCE, _SUBJECT_KEY_IDENTIFIER + element(_OCTET_STRING, value))
+    return _BEFORE_KEY_IDENTIFIER + hashlib.sha1(bits, usedforsecurity=False).digest()
 
 
 def _alternative_name(uri: str) -> bytes:
-    names = element(_SEQUENCE, element(_URI, uri.encode("ascii")))
-    return element(_SEQUENCE, _SUBJECT_ALTERNATIVE_NAME + element(_OCTET_STRING, names))
+    name = uri.encode("ascii")
+    return _before_alternative_name(len(name)) + name
 
 
-def _signature_algorithm(key: PrivateKey) -> bytes:
-    match key:
-        case ec.EllipticCurvePrivateKey():
-            return _ECDSA[_hash(key).name]
-        case rsa.RSAPrivateKey():
-            return _RSA_SHA256
-        case mldsa.MLDSA44PrivateKey():
-            return _ML_DSA + b"\x11"
-        case mldsa.MLDSA65PrivateKey():
-            return _ML_DSA + b"\x12"
-        case mldsa.MLDSA87PrivateKey():
-            return _ML_DSA + b"\x13"
-
-
-def _hash(key: PrivateKey) -> hashes.HashAlgorithm:
-    algorithm = signature_hash(key)
-    assert algorithm is not None  # noqa: S101 - asked of EC and RSA keys only
-    return algorithm
-
-
-def _sign(key: PrivateKey, data: bytes) -> bytes:
-    match key:
-        case ec.EllipticCurvePrivateKey():
-            return key.sign(data, ec.ECDSA(_hash(key)))
-        case rsa.RSAPrivateKey():
-            return key.sign(data, padding.PKCS1v15(), _hash(key))
-        case _:
-            return key.sign(data)
+@lru_cache(maxsize=64)
+def _before_alternative_name(length: int) -> bytes:
+    """How the extension begins, in front of a URI of that many octets."""
+    names = element(_SEQUENCE, element(_URI, bytes(length)))
+    extension = _SUBJECT_ALTERNATIVE_NAME + element(_OCTET_STRING, names)
+    return element(_SEQUENCE, extension).removesuffix(bytes(length))
