@@ -10,7 +10,8 @@ Expanding parameters (`IN` over a list) are not supported here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Dialect, Insert, Table, bindparam
@@ -29,32 +30,30 @@ _Convert: TypeAlias = Callable[[Any], Any] | None
 class Bound:
     """A statement compiled for one dialect with positional parameters."""
 
-    __slots__ = ("_constants", "_names", "_results", "sql")
+    __slots__ = ("_constants", "_parameters", "_pick", "_results", "sql")
 
     def __init__(self, statement: Executable, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
         if not isinstance(compiled, SQLCompiler) or compiled.positiontup is None:
             raise TypeError("only statements with positional parameters can be prepared")
         self.sql: str = str(compiled)
-        names: list[tuple[str, _Convert]] = []
+        self._pick = _picker(compiled.positiontup)
         constants: dict[str, Any] = {}
+        parameters: list[_Convert] = []
         for name in compiled.positiontup:
             bind = compiled.binds[name]
             convert = bind.type.dialect_impl(dialect).bind_processor(dialect)
-            names.append((name, convert))
-            if not bind.required:
-                value = bind.effective_value
-                constants[name] = convert(value) if convert and value is not None else value
-        self._names = tuple(
-            (name, None if name in constants else convert) for name, convert in names
-        )
+            if bind.required:
+                parameters.append(convert)
+                continue
+            value = bind.effective_value
+            constants[name] = convert(value) if convert and value is not None else value
+            parameters.append(None)
         self._constants = constants
-        results: list[_Convert] = [
+        self._parameters = _converted(parameters)
+        self._results = _converted(
             column.type.dialect_impl(dialect).result_processor(dialect, None)
             for column in getattr(statement, "exported_columns", ())
-        ]
-        self._results = tuple(
-            (index, convert) for index, convert in enumerate(results) if convert is not None
         )
 
     def bind(self, parameters: Mapping[str, Any]) -> Sequence[Any]:
@@ -63,11 +62,12 @@ class Bound:
         Raises:
             KeyError: a parameter is missing.
         """
-        constants = self._constants
-        values = []
-        for name, convert in self._names:
-            value = constants[name] if name in constants else parameters[name]
-            values.append(value if convert is None or value is None else convert(value))
+        if self._constants:
+            parameters = {**parameters, **self._constants}
+        values = list(self._pick(parameters))
+        for index, convert in self._parameters:
+            if values[index] is not None:
+                values[index] = convert(values[index])
         return values
 
     def convert(self, row: tuple[Any, ...]) -> Sequence[Any]:
@@ -79,6 +79,18 @@ class Bound:
             if values[index] is not None:
                 values[index] = convert(values[index])
         return values
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Iterable[Any]]:
+    """What gives the values of those names, in their order."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]  # itemgetter would give no sequence
+
+
+def _converted(converts: Iterable[_Convert]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+    """Those of the columns that the driver does not take, or give, as they are."""
+    return tuple((index, each) for index, each in enumerate(converts) if each is not None)
 
 
 class _Prepared:
