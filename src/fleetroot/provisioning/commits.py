@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import uuid4
 
+from fleetroot.bus import OUTBOX, Bus
 from fleetroot.provisioning import enrollments, registrations
 from fleetroot.provisioning.configuration import Configuration
 from fleetroot.provisioning.model import Enrollment, EnrollmentKind, Registration
@@ -67,10 +68,13 @@ class _Waiting(NamedTuple):
 class Commits:
     """Commits what was decided, if what the decision rested on is still so."""
 
-    def __init__(self, store: Store, issuance: Issuance, hub_directory: HubDirectory) -> None:
+    def __init__(
+        self, store: Store, issuance: Issuance, hub_directory: HubDirectory, bus: Bus
+    ) -> None:
         self._store = store
         self._issuance = issuance
         self._hub_directory = hub_directory
+        self._bus = bus
         self._waiting: list[_Waiting] = []
         self._committing: set[asyncio.Task[None]] = set()
 
@@ -83,7 +87,7 @@ class Commits:
             Unavailable: the database cannot answer now.
         """
         if not provision.is_first:
-            await self._store.write(self._unit_of_one(provision, now))
+            await self._commit_one(provision, now)
             return
         loop = asyncio.get_running_loop()
         waiting = _Waiting(provision, now, loop.create_future())
@@ -91,6 +95,11 @@ class Commits:
         if len(self._waiting) == 1:
             loop.call_soon(self._commit_waiting)
         await waiting.known
+
+    async def _commit_one(self, provision: Provision, now: datetime) -> None:
+        await self._store.write(self._unit_of_one(provision, now))
+        # Nobody needs to be told of a device that nobody knew: only these write to the outbox.
+        self._bus.hint(OUTBOX)
 
     def _commit_waiting(self) -> None:
         batch, self._waiting = self._waiting, []
@@ -112,7 +121,7 @@ class Commits:
 
     async def _commit_alone(self, waiting: _Waiting) -> None:
         try:
-            await self._store.write(self._unit_of_one(waiting.provision, waiting.now))
+            await self._commit_one(waiting.provision, waiting.now)
         except Exception as error:  # noqa: BLE001 - whoever waits is told
             _tell(waiting.known, error)
         else:

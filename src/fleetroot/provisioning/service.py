@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Final
 from uuid import uuid4
 
-from fleetroot.bus import OUTBOX, Bus
+from fleetroot.bus import Bus
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import (
@@ -103,9 +103,8 @@ class Provisioning:
         self._store = store
         self._issuance = issuance
         self._configurations = Configurations()
-        self._commits = Commits(store, issuance, hub_directory)
+        self._commits = Commits(store, issuance, hub_directory, bus)
         self._keys = enrollments.OpenKeys(sealer)
-        self._bus = bus
         self._clock = clock
 
     async def has_id_scope(self, id_scope: str) -> bool:
@@ -228,7 +227,6 @@ class Provisioning:
             ),
             now,
         )
-        self._bus.hint(OUTBOX)
         return RegistrationResult(registration, plan.hub.host_name, leaf.chain if leaf else None)
 
     def _plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> _Plan:
