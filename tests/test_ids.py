@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import string
+from functools import reduce
+from operator import or_
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetroot.errors import InvalidArgument
-from fleetroot.ids import canonical, check_device_id, check_name, check_registration_id
+from fleetroot.ids import canonical, check_device_id, check_name, check_registration_id, new_uuid
 
 ALPHANUMERIC = string.ascii_letters + string.digits
 registration_ids = st.from_regex(
@@ -106,3 +109,15 @@ def test_letters_beyond_ascii_have_no_case(letter: str, looks_like: str) -> None
 @given(registration_ids)
 def test_spellings_that_differ_in_case_are_one_id(text: str) -> None:
     assert canonical(text.upper()) == canonical(text.lower()) == canonical(canonical(text))
+
+
+def test_a_new_uuid_is_spelt_as_a_random_one() -> None:
+    drawn = new_uuid()
+    assert str(UUID(drawn)) == drawn
+    assert (UUID(drawn).version, UUID(drawn).variant) == (4, RFC_4122)
+
+
+def test_no_bit_of_a_new_uuid_is_fixed_but_version_and_variant() -> None:
+    drawn = [UUID(new_uuid()).int for _ in range(200)]
+    fixed = 0xF000_C000_0000_0000_0000
+    assert reduce(or_, (one ^ drawn[0] for one in drawn)) == (1 << 128) - 1 & ~fixed

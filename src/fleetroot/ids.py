@@ -1,4 +1,4 @@
-"""Identifiers of devices, and their one canonical form.
+"""Identifiers: those of devices in their one canonical form, and those that we draw.
 
 Registration ids and device ids are ASCII and compared case-insensitively. The canonical form made
 here is what keys a row or a table in memory; the spelling that was stored is what HMACs and
@@ -9,6 +9,7 @@ Source: Azure DPS and IoT Hub documentation on registration ids and device ids.
 
 from __future__ import annotations
 
+import os
 import re
 import string
 from typing import Final
@@ -33,6 +34,13 @@ def canonical(identifier: str) -> str:
     if identifier.isascii():
         return identifier.lower()
     return identifier.translate(_ASCII_LOWER)
+
+
+def new_uuid() -> str:
+    """A random UUID (RFC 9562 §5.4), as text; `uuid4` and `str` take three times as long."""
+    drawn = os.urandom(16).hex()
+    variant = "89ab"[int(drawn[16], 16) & 3]
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 
 def check_registration_id(text: str) -> str:

@@ -225,7 +225,7 @@ def device_body(device: Device, policy_names: dict[str, str]) -> dict[str, Any]:
     """A device as JSON shows it."""
     return {
         "deviceId": device.device_id,
-        "uuid": str(device.uuid),
+        "uuid": device.uuid,
         "enabled": device.enabled,
         "policy": policy_names.get(device.policy_id or ""),
         "generation": str(device.generation),

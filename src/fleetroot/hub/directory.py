@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Final
-from uuid import uuid4
 
 import orjson
 
 from fleetroot.custody import Sealer
 from fleetroot.hub import hubs, identities, twins
 from fleetroot.hub.model import Identity, Pin, Twin
-from fleetroot.ids import canonical
+from fleetroot.ids import canonical, new_uuid
 from fleetroot.registry import outbox
 from fleetroot.registry.assignment import Assignment, KeysPin, PolicyPin
 from fleetroot.registry.devices import new_etag
@@ -81,7 +80,7 @@ class Directory:
             hub_id=assignment.hub_id,
             device_key=canonical(assignment.device_id),
             device_id=assignment.device_id,
-            generation_id=str(uuid4()),
+            generation_id=new_uuid(),
             enabled=True,
             pin=Pin.POLICY if isinstance(assignment.pin, PolicyPin) else Pin.KEYS,
             policy_id=assignment.pin.policy_id if isinstance(assignment.pin, PolicyPin) else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,8 @@ URN_UUID: Final = "urn:uuid:"
 SERIAL_BITS: Final = 159
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_RANDOM_BITS: Final = 96
+_MICROSECOND: Final = timedelta(microseconds=1)
+_RANDOM_BYTES: Final = 12
 
 _SHA256: Final = hashes.SHA256()
 
@@ -38,8 +40,10 @@ def new_leaf_serial(now: datetime) -> int:
     Numbers that grow are written next to each other in the inventory's index, which takes 15 us off
     a certificate's share of a commit, and more from a large inventory.
     """
-    microseconds = (now - _EPOCH) // timedelta(microseconds=1)
-    return max(microseconds, 1) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    microseconds = (now - _EPOCH) // _MICROSECOND
+    return max(microseconds, 1) << 8 * _RANDOM_BYTES | int.from_bytes(
+        os.urandom(_RANDOM_BYTES), "big"
+    )
 
 
 def to_pem(chain: Iterable[x509.Certificate]) -> str:

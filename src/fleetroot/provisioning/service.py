@@ -26,7 +26,7 @@ from fleetroot.errors import (
     Unauthorized,
     Unavailable,
 )
-from fleetroot.ids import canonical, check_registration_id
+from fleetroot.ids import canonical, check_registration_id, new_uuid
 from fleetroot.pki import CsrRefused
 from fleetroot.provisioning import attestation, candidates, enrollments, services
 from fleetroot.provisioning.candidates import Candidate
@@ -350,7 +350,7 @@ class Provisioning:
             registration_id=attested.registration_id,
             enrollment_kind=attested.enrollment.kind,
             enrollment_id=attested.enrollment.id,
-            operation_id=str(uuid4()),
+            operation_id=new_uuid(),
             status=Status.ASSIGNED,
             substatus=substatus,
             hub_id=hub.id,

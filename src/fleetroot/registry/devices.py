@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import bindparam, func, select, update
 
 from fleetroot.errors import NotFound
-from fleetroot.ids import canonical
+from fleetroot.ids import canonical, new_uuid
 from fleetroot.registry import inventory, outbox
 from fleetroot.registry.model import Device
 from fleetroot.storage import Command, Query, Transaction
@@ -39,7 +39,7 @@ def row(
         namespace_id,
         device_key,
         device_id,
-        UUID(uuid),
+        uuid,
         UUID(generation),
         enabled,
         policy_id,
@@ -145,7 +145,7 @@ def draft(
         namespace_id=namespace_id,
         device_key=canonical(device_id),
         device_id=device_id,
-        uuid=uuid4(),
+        uuid=new_uuid(),
         generation=uuid4(),
         enabled=True,
         policy_id=policy_id,
@@ -168,7 +168,7 @@ def _parameters(device: Device) -> dict[str, Any]:
         "namespace_id": device.namespace_id,
         "device_key": device.device_key,
         "device_id": device.device_id,
-        "uuid": str(device.uuid),
+        "uuid": device.uuid,
         "generation": str(device.generation),
         "enabled": device.enabled,
         "policy_id": device.policy_id,
@@ -253,4 +253,4 @@ def _tell_revoked(tx: Transaction, device: Device, now: datetime) -> None:
 
 def new_etag() -> str:
     """An opaque value that no earlier version of a resource had."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()

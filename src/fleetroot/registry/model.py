@@ -75,7 +75,7 @@ class Device:
     namespace_id: str
     device_key: str
     device_id: str
-    uuid: UUID
+    uuid: str
     generation: UUID
     enabled: bool
     policy_id: str | None
