@@ -11,9 +11,8 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -77,8 +76,7 @@ class CsrRefused(Exception):  # a refusal, as everywhere here
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateRequest:
+class CertificateRequest(NamedTuple):
     """A request that has passed every check; made by `parse_csr` only."""
 
     der: bytes

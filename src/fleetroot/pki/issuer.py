@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -25,8 +25,7 @@ class IssuerExpired(Exception):  # a refusal, as everywhere here
     """The issuing certificate is not valid now, so nothing may be signed under it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Validity:
+class Validity(NamedTuple):
     """notBefore and notAfter, both inclusive, in whole seconds of UTC (RFC 5280 §4.1.2.5)."""
 
     not_before: datetime

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from cryptography import x509
@@ -134,8 +134,7 @@ class IssuingProfile:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedCertificate:
+class IssuedCertificate(NamedTuple):
     """A leaf as it was signed, with what the inventory keeps of it.
 
     Attributes:

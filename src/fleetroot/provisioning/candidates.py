@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select
 
@@ -23,8 +22,7 @@ _ENROLLMENT: Final = len(enrollments.columns)
 _REGISTRATION: Final = _ENROLLMENT + len(registrations.columns)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One snapshot.
 
     Attributes:
@@ -48,8 +46,7 @@ class Candidate:
         return tuple(sorted(groups, key=lambda group: group.id != registration.enrollment_id))
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
+class _Rows(NamedTuple):
     version: bytes
     individual: Enrollment | None
     registration: Registration | None

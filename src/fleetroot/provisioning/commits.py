@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 from uuid import uuid4
@@ -32,8 +32,7 @@ class Changed(Exception):
     """What a decision rested on is not so any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Provision:
+class Provision(NamedTuple):
     """What a registration makes known.
 
     Attributes:

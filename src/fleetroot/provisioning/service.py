@@ -9,10 +9,10 @@ decision is made again.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from fleetroot.bus import Bus
@@ -59,8 +59,7 @@ from fleetroot.storage import Store, Transaction
 _ATTEMPTS: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Attested:
+class _Attested(NamedTuple):
     """A device that proved who it is, under an enrollment."""
 
     candidate: Candidate
@@ -69,8 +68,7 @@ class _Attested:
     registration_id: str  # in the spelling that is stored
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(NamedTuple):
     """What a registration is going to do: one snapshot's decision.
 
     Attributes:

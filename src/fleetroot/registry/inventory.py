@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, insert, select, true, update
@@ -169,8 +168,7 @@ _NEWEST: Final = 2**62  # above every id
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class NewCertificate:
+class NewCertificate(NamedTuple):
     """A certificate that is to be recorded, for `device` as it was when it was signed."""
 
     device: Device

@@ -63,8 +63,7 @@ class Issuer:
     chain: tuple[bytes, ...]  # DER: issuing CA first, root last
 
 
-@dataclass(frozen=True, slots=True)
-class SignedLeaf:
+class SignedLeaf(NamedTuple):
     """A certificate that was signed for a device and is not recorded yet: nobody may see it."""
 
     device: Device
