@@ -52,6 +52,7 @@ ONLY_NAMES = {
     ("provisioning", "custody"): {"Sealer", "RecordName"},
     ("hub", "custody"): {"Sealer", "RecordName"},
     ("provisioning", "pki"): {
+        "CertificateRequest",
         "CsrRefused",
         "Anchors",
         "ChainRefused",

@@ -29,20 +29,48 @@ def count_writes(bench: Workbench) -> list[None]:
     return written
 
 
-async def meet(bench: Workbench, count: int = len(DEVICES)) -> None:
-    """Lets the next `count` devices have been read before any of them goes on, as those are that
-    one turn of the loop reads; the policy's CA has been opened before.
-    """
-    await bench.provision("warmed-up")
-    all_read = asyncio.Barrier(count)
-    bench.store.after_read += [all_read.wait] * count
+def count_reads(bench: Workbench) -> list[None]:
+    """Grows by one with every snapshot that is read from now on."""
+    read: list[None] = []
+
+    async def note() -> None:
+        read.append(None)
+        bench.store.after_read.append(note)
+
+    bench.store.after_read.append(note)
+    return read
 
 
 async def test_devices_that_come_together_are_one_unit_of_work(bench: Workbench) -> None:
-    await meet(bench)
+    await bench.provision("warmed-up")
     written = count_writes(bench)
     await asyncio.gather(*map(bench.provision, DEVICES))
     assert len(written) == 1
+
+
+async def test_devices_that_come_together_are_looked_for_in_one_snapshot(bench: Workbench) -> None:
+    await bench.provision("warmed-up")
+    read = count_reads(bench)
+    await asyncio.gather(*map(bench.provision, DEVICES))
+    assert len(read) == 1
+
+
+async def test_one_that_may_not_come_does_not_hold_up_the_others(bench: Workbench) -> None:
+    await bench.provision("warmed-up")
+    stranger = replace(bench.registration("stranger"), token=bench.registration("other").token)
+    given = await asyncio.gather(
+        bench.provisioning.register(stranger),
+        *map(bench.provision, DEVICES),
+        return_exceptions=True,
+    )
+    assert isinstance(given[0], TokenInvalid)
+    assert [len(await bench.inventory(device)) for device in DEVICES] == [1] * len(DEVICES)
+
+
+async def test_more_than_one_step_takes_come_in_turns(bench: Workbench) -> None:
+    many = [f"meter-{number}" for number in range(150)]
+    given = await asyncio.gather(*map(bench.register, many))
+    assert [result.registration.registration_id for result in given] == many
 
 
 async def test_each_of_them_gets_a_certificate_of_its_own(bench: Workbench) -> None:
@@ -60,7 +88,7 @@ async def test_each_of_them_has_an_identity_that_it_can_connect_as(bench: Workbe
 
 async def test_one_that_is_known_does_not_hold_up_the_others(bench: Workbench) -> None:
     """The same device twice among them: one of the two is not the first after all."""
-    await meet(bench, len(DEVICES) + 1)
+    await bench.provision("warmed-up")
     written = count_writes(bench)
     both = (*DEVICES, DEVICES[0].upper())
     given = await asyncio.gather(*map(bench.provision, both), return_exceptions=True)
@@ -89,7 +117,7 @@ async def test_what_fails_for_all_is_told_to_all(bench: Workbench) -> None:
     async def fail() -> None:
         raise Unavailable("the database cannot answer now")
 
-    await meet(bench)
+    await bench.provision("warmed-up")
     before = bench.contents()
     bench.store.before_write.append(fail)
     given = await asyncio.gather(*map(bench.provision, DEVICES), return_exceptions=True)
@@ -111,7 +139,7 @@ async def test_nothing_of_a_unit_that_breaks_is_kept(
 
 
 async def test_a_device_that_hung_up_is_provisioned_with_the_others(bench: Workbench) -> None:
-    await meet(bench)
+    await bench.provision("warmed-up")
     tasks = [asyncio.create_task(bench.provision(device)) for device in DEVICES]
 
     async def hang_up() -> None:

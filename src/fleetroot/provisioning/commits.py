@@ -58,12 +58,6 @@ class Provision(NamedTuple):
         return self.before is None and self.former is None
 
 
-class _Waiting(NamedTuple):
-    provision: Provision
-    now: datetime
-    known: asyncio.Future[None]
-
-
 class Commits:
     """Commits what was decided, if what the decision rested on is still so."""
 
@@ -74,61 +68,60 @@ class Commits:
         self._issuance = issuance
         self._hub_directory = hub_directory
         self._bus = bus
-        self._waiting: list[_Waiting] = []
-        self._committing: set[asyncio.Task[None]] = set()
 
-    async def make_known(self, provision: Provision, now: datetime) -> None:
-        """Returns once all of it is durable.
+    async def make_known(
+        self, provisions: Sequence[Provision | Exception], now: datetime
+    ) -> Sequence[Exception | None]:
+        """None for each that is durable now; for another, why it is not, which may stand in its
+        place already.
 
-        Raises:
-            DeviceChanged: the device is not as it was read.
-            Changed: the enrollment or the configuration is not.
-            Unavailable: the database cannot answer now.
+        DeviceChanged: the device is not as it was read. Changed: the enrollment or the
+        configuration is not. Unavailable: the database cannot answer now.
         """
-        if not provision.is_first:
-            await self._commit_one(provision, now)
-            return
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(provision, now, loop.create_future())
-        self._waiting.append(waiting)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._commit_waiting)
-        await waiting.known
+        decided = [each for each in provisions if isinstance(each, Provision)]
+        first = [each for each in decided if each.is_first]
+        others = [each for each in decided if not each.is_first]
+        of_first, of_others = map(
+            iter,
+            await asyncio.gather(
+                self._commit_first(first, now), self._commit_each_alone(others, now)
+            ),
+        )
+        return [
+            each if isinstance(each, Exception) else next(of_first if each.is_first else of_others)
+            for each in provisions
+        ]
 
-    async def _commit_one(self, provision: Provision, now: datetime) -> None:
-        await self._store.write(self._unit_of_one(provision, now))
+    async def _commit_first(
+        self, provisions: Sequence[Provision], now: datetime
+    ) -> Sequence[Exception | None]:
+        if not provisions:
+            return []
+        try:
+            await self._store.write(self._unit_of_first(provisions, now))
+        except (Changed, DeviceChanged):
+            return await self._commit_each_alone(provisions, now)
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            return [error] * len(provisions)
+        return [None] * len(provisions)
+
+    async def _commit_each_alone(
+        self, provisions: Sequence[Provision], now: datetime
+    ) -> Sequence[Exception | None]:
+        return await asyncio.gather(*(self._commit_alone(each, now) for each in provisions))
+
+    async def _commit_alone(self, provision: Provision, now: datetime) -> Exception | None:
+        try:
+            await self._store.write(self._unit_of_one(provision, now))
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            return error
         # Nobody needs to be told of a device that nobody knew: only these write to the outbox.
         self._bus.hint(OUTBOX)
+        return None
 
-    def _commit_waiting(self) -> None:
-        batch, self._waiting = self._waiting, []
-        task = asyncio.get_running_loop().create_task(self._commit_first(batch))
-        self._committing.add(task)
-        task.add_done_callback(self._committing.discard)
-
-    async def _commit_first(self, batch: Sequence[_Waiting]) -> None:
-        try:
-            await self._store.write(self._unit_of_first(batch))
-        except (Changed, DeviceChanged):
-            await asyncio.gather(*(self._commit_alone(waiting) for waiting in batch))
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
-            for waiting in batch:
-                _tell(waiting.known, error)
-        else:
-            for waiting in batch:
-                _tell(waiting.known, None)
-
-    async def _commit_alone(self, waiting: _Waiting) -> None:
-        try:
-            await self._commit_one(waiting.provision, waiting.now)
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
-            _tell(waiting.known, error)
-        else:
-            _tell(waiting.known, None)
-
-    def _unit_of_first(self, batch: Sequence[_Waiting]) -> Callable[[Transaction], None]:
-        now = max(waiting.now for waiting in batch)
-        provisions = [waiting.provision for waiting in batch]
+    def _unit_of_first(
+        self, provisions: Sequence[Provision], now: datetime
+    ) -> Callable[[Transaction], None]:
         assign = self._hub_directory.assign_first([each.assignment for each in provisions], now)
         leaves = [each.leaf for each in provisions if each.leaf is not None]
 
@@ -180,13 +173,3 @@ def _check_current(tx: Transaction, provisions: Sequence[Provision]) -> None:
         of_one = each.enrollment.kind is EnrollmentKind.INDIVIDUAL
         if of_one and not enrollments.is_current(tx, each.enrollment):
             raise Changed
-
-
-def _tell(known: asyncio.Future[None], error: Exception | None) -> None:
-    """Whoever waited may be gone by now; what it asked for is done all the same."""
-    if known.done():
-        return
-    if error is None:
-        known.set_result(None)
-    else:
-        known.set_exception(error)

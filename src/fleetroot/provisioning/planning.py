@@ -1,0 +1,202 @@
+"""What a registration is going to do, decided from one snapshot: who the device is, under which
+enrollment, on which hub, and what becomes of what it was before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import uuid4
+
+from fleetroot.custody import Sealer
+from fleetroot.errors import EnrollmentNotFound, TokenInvalid, Unauthorized, Unavailable
+from fleetroot.ids import canonical
+from fleetroot.provisioning import attestation, candidates, enrollments
+from fleetroot.provisioning.candidates import Candidate
+from fleetroot.provisioning.configuration import Configuration, Configurations
+from fleetroot.provisioning.model import (
+    Enrollment,
+    EnrollmentKind,
+    LinkedHub,
+    RegisterRequest,
+    Registration,
+)
+from fleetroot.registry import devices
+from fleetroot.registry.assignment import SymmetricKeys
+from fleetroot.registry.model import Device, Policy
+from fleetroot.sas import SasToken
+from fleetroot.storage import Transaction
+
+
+class Attested(NamedTuple):
+    """A device that proved who it is, under an enrollment."""
+
+    candidate: Candidate
+    enrollment: Enrollment
+    keys: SymmetricKeys
+    registration_id: str  # in the spelling that is stored
+
+
+class Plan(NamedTuple):
+    """What a registration is going to do: one snapshot's decision.
+
+    Attributes:
+        hub: where the device goes.
+        before: the device as it is; None for one that is new.
+        device: the device as it will be.
+        former: the device that the registration was before; None if it was none, or this one.
+    """
+
+    attested: Attested
+    policy: Policy | None
+    hub: LinkedHub
+    before: Device | None
+    device: Device
+    former: Device | None
+
+
+class Planner:
+    """Attests devices and decides about them."""
+
+    def __init__(self, configurations: Configurations, sealer: Sealer) -> None:
+        self._configurations = configurations
+        self._keys = enrollments.OpenKeys(sealer)
+
+    def attest(
+        self, found: Candidate, registration_id: str, token: SasToken | None, now: datetime
+    ) -> Attested:
+        """Finds the enrollment that the device proves to be under.
+
+        Raises:
+            EnrollmentNotFound: no enrollment answers to the registration id.
+            Unauthorized: the device did not prove who it is, or is not allowed to be here.
+        """
+        likely = found.enrollments
+        if not likely:
+            raise EnrollmentNotFound("Enrollment not found", reason="no enrollment")
+        if token is None:
+            raise Unauthorized("no credential")
+        attestation.check_token(token, found.configuration.service, registration_id, now)
+        # Group keys are computed over the spelling that first registered.
+        stored = found.registration.registration_id if found.registration else registration_id
+        for enrollment in likely:
+            keys = self._keys.of(enrollment)
+            if keys is None:
+                continue
+            if enrollment.kind is EnrollmentKind.INDIVIDUAL:
+                stored = enrollment.id
+            of_device = attestation.device_keys(enrollment.kind, keys, stored)
+            if attestation.is_signed_by_either(token, of_device):
+                if not enrollment.settings.enabled:
+                    raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
+                return Attested(found, enrollment, of_device, stored)
+        raise TokenInvalid("token signed with another key")
+
+    def plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> Plan:
+        found = candidates.find(tx, self._configurations, request.id_scope, request.registration_id)
+        attested = self.attest(found, request.registration_id, request.token, now)
+        enrollment = attested.enrollment
+        settings, name = enrollment.settings, enrollments.name_of(enrollment)
+        device_id = settings.device_id or attested.registration_id
+        namespace_id = found.configuration.service.namespace_id
+        before = found.device
+        if settings.device_id and canonical(device_id) != canonical(request.registration_id):
+            before = devices.find(tx, namespace_id, device_id)
+        if before is not None:
+            self._check_reach(tx, enrollment, before)
+        hub = self._allocate(attested)
+        if before is None:
+            device = self._draft(attested, hub, device_id, now)
+        else:
+            moves = before.enrollment not in (None, name)
+            device = replace(
+                before,
+                policy_id=settings.policy_id,
+                enrollment=name,
+                hub_id=hub.id,
+                # What it was issued under another enrollment does not count any more.
+                generation=uuid4() if moves else before.generation,
+            )
+        return Plan(
+            attested,
+            _policy(attested),
+            hub,
+            before,
+            device,
+            self._former(tx, found.registration, device, name),
+        )
+
+    def plan_first(
+        self, configuration: Configuration, request: RegisterRequest, now: datetime
+    ) -> Plan:
+        """Like `plan`, for a registration id that nothing is known of."""
+        stranger = Candidate(configuration, individual=None, registration=None, device=None)
+        attested = self.attest(stranger, request.registration_id, request.token, now)
+        hub = self._allocate(attested)
+        device = self._draft(attested, hub, attested.registration_id, now)
+        return Plan(attested, _policy(attested), hub, None, device, None)
+
+    @staticmethod
+    def _draft(attested: Attested, hub: LinkedHub, device_id: str, now: datetime) -> Device:
+        """A device that nobody knew, as it will be."""
+        enrollment = attested.enrollment
+        return devices.draft(
+            attested.candidate.configuration.service.namespace_id,
+            device_id,
+            policy_id=enrollment.settings.policy_id,
+            enrollment=enrollments.name_of(enrollment),
+            hub_id=hub.id,
+            now=now,
+        )
+
+    @staticmethod
+    def _check_reach(tx: Transaction, enrollment: Enrollment, device: Device) -> None:
+        """A group's key is good for devices of the group: it must not reach one that provisions
+        under another enrollment. An individual enrollment names its device, so it may.
+
+        Raises:
+            Unauthorized: the device is out of reach.
+        """
+        if (
+            enrollment.kind is EnrollmentKind.GROUP
+            and device.enrollment not in (None, enrollments.name_of(enrollment))
+            and enrollments.exists(tx, device.enrollment)
+        ):
+            raise Unauthorized("device provisions under another enrollment")
+
+    @staticmethod
+    def _former(
+        tx: Transaction, registration: Registration | None, device: Device, name: str
+    ) -> Device | None:
+        """The device that this registration was before its enrollment named another device id."""
+        if registration is None or registration.device_id is None:
+            return None
+        former = devices.find(tx, device.namespace_id, registration.device_id)
+        if former is None or former.device_key == device.device_key or former.enrollment != name:
+            return None
+        return former
+
+    @staticmethod
+    def _allocate(attested: Attested) -> LinkedHub:
+        """The hub that the device goes to: the enrollment's own, the one it is on where it shall
+        stay there, else one of the linked by a hash of the registration id.
+        """
+        linked = attested.candidate.configuration.hubs
+        settings, registration = attested.enrollment.settings, attested.candidate.registration
+        if registration and registration.hub_id and not settings.update_hub_assignment:
+            stays = linked.get(registration.hub_id)
+            if stays is not None:
+                return stays
+        hubs = [hub for hub in linked.values() if settings.hub_id in (None, hub.id)]
+        if not hubs:
+            raise Unavailable("no hub is linked for this enrollment", reason="no linked hub")
+        digest = sha256(canonical(attested.registration_id).encode()).digest()
+        return hubs[int.from_bytes(digest[:8], "big") % len(hubs)]
+
+
+def _policy(attested: Attested) -> Policy | None:
+    """The policy that issues to it."""
+    policy_id = attested.enrollment.settings.policy_id
+    return attested.candidate.configuration.policies[policy_id] if policy_id else None
