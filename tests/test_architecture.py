@@ -53,6 +53,7 @@ ONLY_NAMES = {
     ("hub", "custody"): {"Sealer", "RecordName"},
     ("provisioning", "pki"): {
         "CertificateRequest",
+        "UnverifiedRequest",
         "CsrRefused",
         "Anchors",
         "ChainRefused",
@@ -61,6 +62,7 @@ ONLY_NAMES = {
     },
     ("hub", "pki"): {
         "CertificateRequest",
+        "UnverifiedRequest",
         "CsrRefused",
         "Anchors",
         "ChainRefused",

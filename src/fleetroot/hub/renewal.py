@@ -126,7 +126,8 @@ class Renewal:
         now = self._clock.now()
         csr: CertificateRequest | CsrRefused
         try:
-            csr = self._issuance.read_request(issuer.policy, CsrText(wish.csr), principal.device_id)
+            text = CsrText(wish.csr)
+            csr = self._issuance.read_request(issuer.policy, text, principal.device_id).verify()
         except CsrRefused as refused:
             csr = refused
         request = CredentialRequest(

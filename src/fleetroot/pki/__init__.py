@@ -28,10 +28,12 @@ from fleetroot.pki.csr import (
     CertificateRequest,
     CsrRefusal,
     CsrRefused,
+    UnverifiedRequest,
     decode_csr,
     decode_csr_pem_or_base64,
     max_csr_characters,
     parse_csr,
+    read_csr,
 )
 from fleetroot.pki.issuer import BACKDATE, IssuerExpired
 from fleetroot.pki.keys import (
@@ -86,6 +88,7 @@ __all__ = [
     "RootProfile",
     "ServerCaProfile",
     "ServerProfile",
+    "UnverifiedRequest",
     "VerifiedChain",
     "certified_key",
     "common_name_of",
@@ -102,6 +105,7 @@ __all__ = [
     "parse_csr",
     "private_key_from_der",
     "private_key_to_der",
+    "read_csr",
     "server_ca_permits",
     "server_names",
     "sha256_fingerprint",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -77,13 +78,35 @@ class CsrRefused(Exception):  # a refusal, as everywhere here
 
 
 class CertificateRequest(NamedTuple):
-    """A request that has passed every check; made by `parse_csr` only."""
+    """A request that has passed every check; given by `parse_csr` and `UnverifiedRequest` only."""
 
     der: bytes
     public_key: PublicKey
     public_key_info: bytes  # DER
     key_type: KeyType
     common_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedRequest:
+    """A request that has passed every check but that of its signature; made by `read_csr` only."""
+
+    _checked: CertificateRequest = field(repr=False)
+    _request: x509.CertificateSigningRequest = field(repr=False)
+    _signed: bytes = field(repr=False)
+
+    def verify(self) -> CertificateRequest:
+        """The request, once its sender is known to hold the private key.
+
+        Raises:
+            CsrRefused: BAD_SIGNATURE.
+        """
+        if not _signature_verifies(self._request, self._signed, self._checked.public_key):
+            raise CsrRefused(
+                CsrRefusal.BAD_SIGNATURE,
+                "the signature of the certificate signing request does not verify",
+            )
+        return self._checked
 
 
 def max_csr_characters(allowed: Collection[KeyType]) -> int:
@@ -118,7 +141,16 @@ def decode_csr_pem_or_base64(text: str, *, max_characters: int) -> bytes:
 
 
 def parse_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> CertificateRequest:
-    """Checks a PKCS#10 request, cheap checks first and its signature last.
+    """Checks a PKCS#10 request, cheap checks first and its signature last; see `read_csr`.
+
+    Raises:
+        CsrRefused: NOT_PKCS10, WRONG_COMMON_NAME, KEY_NOT_ALLOWED or BAD_SIGNATURE.
+    """
+    return read_csr(der, common_name=common_name, allowed=allowed).verify()
+
+
+def read_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> UnverifiedRequest:
+    """Checks everything of a PKCS#10 request but whether its signature verifies.
 
     Args:
         der: the request, and nothing after it.
@@ -158,12 +190,8 @@ def parse_csr(der: bytes, *, common_name: str, allowed: Collection[KeyType]) -> 
             CsrRefusal.BAD_SIGNATURE,
             "the certificate signing request must be signed with SHA-256 or stronger",
         )
-    if not _signature_verifies(request, signed, public_key):
-        raise CsrRefused(
-            CsrRefusal.BAD_SIGNATURE,
-            "the signature of the certificate signing request does not verify",
-        )
-    return CertificateRequest(der, public_key, info, key_type, common_name)
+    checked = CertificateRequest(der, public_key, info, key_type, common_name)
+    return UnverifiedRequest(checked, request, signed)
 
 
 def _check_length(text: str, max_characters: int) -> None:

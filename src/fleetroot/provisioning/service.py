@@ -19,7 +19,7 @@ from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, RegistrationNotFound, Unauthorized, Unavailable
 from fleetroot.ids import check_registration_id, new_uuid
-from fleetroot.pki import CertificateRequest, CsrRefused
+from fleetroot.pki import CertificateRequest, CsrRefused, UnverifiedRequest
 from fleetroot.provisioning import candidates, services
 from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.commits import Changed, Commits, Provision
@@ -42,6 +42,13 @@ from fleetroot.sas import SasToken
 from fleetroot.storage import Store, Transaction
 
 _ATTEMPTS: Final = 4
+
+
+class _Asked(NamedTuple):
+    """A certificate that a device asked for, and may have if the key is its own."""
+
+    policy: Policy
+    csr: UnverifiedRequest
 
 
 class _Wanted(NamedTuple):
@@ -152,7 +159,9 @@ class Provisioning:
         now = self._clock.now()
         plans = await self._plan_all(requests, now)
         await asyncio.sleep(0)
-        wanted = each(self._read_csr, requests, plans)
+        asked = each(self._read_csr, requests, plans)
+        await asyncio.sleep(0)
+        wanted = each(_verify, asked)
         issuers = [await self._issuer(of) for of in wanted]
         await asyncio.sleep(0)
         leaves = each(partial(self._sign, now), plans, wanted, issuers)
@@ -193,7 +202,7 @@ class Provisioning:
             return Unauthorized("device disabled", message="The device is disabled")
         return plan
 
-    def _read_csr(self, request: RegisterRequest, plan: Plan) -> _Wanted | None:
+    def _read_csr(self, request: RegisterRequest, plan: Plan) -> _Asked | None:
         if request.csr is None:
             return None
         policy = plan.policy
@@ -205,8 +214,8 @@ class Provisioning:
         try:
             csr = self._issuance.read_request(policy, request.csr, plan.attested.registration_id)
         except CsrRefused as error:
-            raise InvalidArgument(f"csr: {error.message}", reason=error.reason) from error
-        return _Wanted(policy, csr)
+            raise _refused(error) from error
+        return _Asked(policy, csr)
 
     async def _issuer(self, wanted: _Wanted | Exception | None) -> Issuer | Exception | None:
         if not isinstance(wanted, _Wanted):
@@ -250,6 +259,19 @@ class Provisioning:
             created_at=before.created_at if before else now,
             updated_at=now,
         )
+
+
+def _verify(asked: _Asked | None) -> _Wanted | None:
+    if asked is None:
+        return None
+    try:
+        return _Wanted(asked.policy, asked.csr.verify())
+    except CsrRefused as error:
+        raise _refused(error) from error
+
+
+def _refused(error: CsrRefused) -> InvalidArgument:
+    return InvalidArgument(f"csr: {error.message}", reason=error.reason)
 
 
 def _provision(plan: Plan, leaf: SignedLeaf | None, registration: Registration) -> Provision:

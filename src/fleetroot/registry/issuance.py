@@ -24,10 +24,11 @@ from fleetroot.pki import (
     IssuerExpired,
     OperationalProfile,
     PkiUrls,
+    UnverifiedRequest,
     decode_csr,
     decode_csr_pem_or_base64,
     max_csr_characters,
-    parse_csr,
+    read_csr,
 )
 from fleetroot.pki.keys import PrivateKey
 from fleetroot.registry import authorities, inventory, policies
@@ -154,12 +155,12 @@ class Issuance:
         return IssuedChain(tuple(chain), certificate.not_before, certificate.not_after)
 
     @staticmethod
-    def read_request(policy: Policy, csr: CsrText, common_name: str) -> CertificateRequest:
-        """Decodes, parses and verifies a CSR under the policy's rules.
+    def read_request(policy: Policy, csr: CsrText, common_name: str) -> UnverifiedRequest:
+        """Decodes and parses a CSR under the policy's rules; what it gives is yet to be verified.
 
         Raises:
             InvalidCsrEncoding: it is too long or not base64.
-            CsrRefused: it does not parse or verify, names somebody else, or its key is refused.
+            CsrRefused: it does not parse, names somebody else, or its key is refused.
         """
         limit = max_csr_characters(policy.leaf_key_types)
         decode = decode_csr_pem_or_base64 if csr.pem_allowed else decode_csr
@@ -167,7 +168,7 @@ class Issuance:
             der = decode(csr.text, max_characters=limit)
         except CsrRefused as error:
             raise InvalidCsrEncoding(f"csr: {error.message}", reason=error.reason) from error
-        return parse_csr(der, common_name=common_name, allowed=policy.leaf_key_types)
+        return read_csr(der, common_name=common_name, allowed=policy.leaf_key_types)
 
     @staticmethod
     def sign(
