@@ -67,12 +67,6 @@ async def test_one_that_may_not_come_does_not_hold_up_the_others(bench: Workbenc
     assert [len(await bench.inventory(device)) for device in DEVICES] == [1] * len(DEVICES)
 
 
-async def test_more_than_one_step_takes_come_in_turns(bench: Workbench) -> None:
-    many = [f"meter-{number}" for number in range(150)]
-    given = await asyncio.gather(*map(bench.register, many))
-    assert [result.registration.registration_id for result in given] == many
-
-
 async def test_each_of_them_gets_a_certificate_of_its_own(bench: Workbench) -> None:
     given = await asyncio.gather(*map(bench.provision, DEVICES))
     for device, certified in zip(DEVICES, given, strict=True):

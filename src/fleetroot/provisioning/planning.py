@@ -95,6 +95,13 @@ class Planner:
         raise TokenInvalid("token signed with another key")
 
     def plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> Plan:
+        """What the registration is to do, as this snapshot has it.
+
+        Raises:
+            Unauthorized: there is no such ID scope, or as `attest`; or the device is another's.
+            EnrollmentNotFound: as `attest`.
+            Unavailable: no hub is linked.
+        """
         found = candidates.find(tx, self._configurations, request.id_scope, request.registration_id)
         attested = self.attest(found, request.registration_id, request.token, now)
         enrollment = attested.enrollment
