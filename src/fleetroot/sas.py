@@ -17,7 +17,6 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -118,7 +117,7 @@ def covers(granted: str, wanted: str) -> bool:
 
 def derive_device_key(group_key: bytes, registration_id: str) -> bytes:
     """The key of a device under a group: HMAC-SHA256(group key, registration id in UTF-8)."""
-    return hmac.digest(group_key, registration_id.encode(), sha256)
+    return hmac.digest(group_key, registration_id.encode(), "sha256")
 
 
 def new_key() -> bytes:

@@ -73,9 +73,13 @@ def each(step: Callable[..., A], *columns: Sequence[Any]) -> list[A | Exception]
     """
     answers: list[A | Exception] = []
     for row in zip(*columns, strict=True):
-        failed = [value for value in row if isinstance(value, Exception)]
-        try:
-            answers.append(failed[0] if failed else step(*row))
-        except Exception as error:  # noqa: BLE001 - of this row, and no other's
-            answers.append(error)
+        for value in row:
+            if isinstance(value, Exception):
+                answers.append(value)
+                break
+        else:
+            try:
+                answers.append(step(*row))
+            except Exception as error:  # noqa: BLE001 - of this row, and no other's
+                answers.append(error)
     return answers
