@@ -27,6 +27,7 @@ from devices import REGISTER, Place, connect, provision
 from fleet import Closed, Mqtt, Refused
 from fleetroot.gateway.mqtt import Connect, Packet, Publish, Subscribe, encode
 
+AT_ITS_PACE = "server unavailable"  # a device that connects too often
 WAIT = 120.0  # seconds for what the server must do, on a machine that is busy
 _WRONG_KEY = b"not the key that it should be..."
 
@@ -124,6 +125,10 @@ async def until_cut(reader: asyncio.StreamReader) -> str:
     return "cut"
 
 
+def _word(refused: Refused) -> str:
+    return refused.code.name.lower().replace("_", " ")
+
+
 # --- TLS
 
 
@@ -185,7 +190,7 @@ async def certificate_of_a_foreign_ca(place: Place, armory: Armory, _n: int) -> 
     try:
         await connect(place, armory.contexts["foreign"], "victim")
     except Refused as refused:
-        return refused.code.name.lower().replace("_", " ")
+        return _word(refused)
     return "let in"
 
 
@@ -439,7 +444,7 @@ async def token_in_the_name_of_a_device(place: Place, armory: Armory, _n: int) -
     try:
         await mqtt.connect(Connect(name, username=username, password=place.token(name, _WRONG_KEY)))
     except Refused as refused:
-        return refused.code.name.lower().replace("_", " ")
+        return _word(refused)
     finally:
         mqtt.writer.transport.abort()
     return "let in"
@@ -448,18 +453,36 @@ async def token_in_the_name_of_a_device(place: Place, armory: Armory, _n: int) -
 # --- MQTT, from a device with good credentials
 
 
-@attack(("topic", "not a topic of this device"), attempts=20, at_once=4, warm_up=20)
+@attack(
+    ("topic", "not a topic of this device"),
+    allowed=AT_ITS_PACE,
+    attempts=20,
+    at_once=4,
+    warm_up=20,
+)
 async def forbidden_topic(place: Place, armory: Armory, n: int) -> str:
     name = f"insider-topic-{n % 20}"
-    mqtt = await connect(place, await armory.insider(place, name), name)
+    try:
+        mqtt = await connect(place, await armory.insider(place, name), name)
+    except Refused as refused:
+        return _word(refused)
     await mqtt.send(Publish("devices/honest-1/messages/events/", b"not mine"))
     return await until_cut(mqtt.reader)
 
 
-@attack(("topic", "not a filter of this device"), attempts=20, at_once=4, warm_up=20)
+@attack(
+    ("topic", "not a filter of this device"),
+    allowed=AT_ITS_PACE,
+    attempts=20,
+    at_once=4,
+    warm_up=20,
+)
 async def forbidden_filter(place: Place, armory: Armory, n: int) -> str:
-    name = f"insider-topic-{n % 20}"
-    mqtt = await connect(place, await armory.insider(place, name), name)
+    name = f"insider-filter-{n % 20}"
+    try:
+        mqtt = await connect(place, await armory.insider(place, name), name)
+    except Refused as refused:
+        return _word(refused)
     await mqtt.send(Subscribe(1, (("#", 0),)))
     return await until_cut(mqtt.reader)
 
@@ -485,7 +508,7 @@ async def slow_reader(place: Place, armory: Armory, n: int) -> str:
 
 @attack(
     ("connect", "device connects too often"),
-    refused="server unavailable",
+    refused=AT_ITS_PACE,
     allowed="let in",
     attempts=80,
 )
@@ -494,7 +517,7 @@ async def reconnect_storm_of_one_device(place: Place, armory: Armory, _n: int) -
     try:
         await connect(place, await armory.insider(place, name), name)
     except Refused as refused:
-        return refused.code.name.lower().replace("_", " ")
+        return _word(refused)
     return "let in"
 
 
