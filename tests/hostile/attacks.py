@@ -461,13 +461,12 @@ async def token_in_the_name_of_a_device(place: Place, armory: Armory, _n: int) -
     warm_up=20,
 )
 async def forbidden_topic(place: Place, armory: Armory, n: int) -> str:
-    name = f"insider-topic-{n % 20}"
-    try:
-        mqtt = await connect(place, await armory.insider(place, name), name)
-    except Refused as refused:
-        return _word(refused)
-    await mqtt.send(Publish("devices/honest-1/messages/events/", b"not mine"))
-    return await until_cut(mqtt.reader)
+    return await _insider(
+        place,
+        armory,
+        f"insider-topic-{n % 20}",
+        Publish("devices/honest-1/messages/events/", b"not mine"),
+    )
 
 
 @attack(
@@ -478,12 +477,15 @@ async def forbidden_topic(place: Place, armory: Armory, n: int) -> str:
     warm_up=20,
 )
 async def forbidden_filter(place: Place, armory: Armory, n: int) -> str:
-    name = f"insider-filter-{n % 20}"
+    return await _insider(place, armory, f"insider-filter-{n % 20}", Subscribe(1, (("#", 0),)))
+
+
+async def _insider(place: Place, armory: Armory, name: str, packet: Packet) -> str:
     try:
         mqtt = await connect(place, await armory.insider(place, name), name)
     except Refused as refused:
         return _word(refused)
-    await mqtt.send(Subscribe(1, (("#", 0),)))
+    await mqtt.send(packet)
     return await until_cut(mqtt.reader)
 
 
