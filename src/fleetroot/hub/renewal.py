@@ -145,10 +145,10 @@ class Renewal:
         self._working.add(request.correlation_id)
         try:
             await self._store.write(lambda tx: self._open(tx, request, wish.replace, sent, now))
-        except BaseException:
+            self._tell_accepted(session, request)
+        except BaseException:  # nobody will fulfil it: it must not block the device's next
             self._working.discard(request.correlation_id)
             raise
-        self._tell_accepted(session, request)
         return self._fulfil(session, request, issuer, csr)
 
     async def _fulfil(
