@@ -18,6 +18,7 @@ from bench.floor import CURVES, CryptoFloor, make_csr
 from bench.measure import Row, Scale, rate, ratio, take_turns
 from fleetroot import sas
 from fleetroot.app import Server, quiet_collector
+from fleetroot.audit import SYSTEM
 from fleetroot.pki import KeyType
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, RegisterRequest
 from fleetroot.registry.issuance import CsrText
@@ -79,7 +80,7 @@ async def _requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
     """Requests of new devices, for a policy and a group that are made for them."""
     namespace = await server.registry.namespace("default")
     policy = await server.registry.create_policy(
-        namespace, f"bench-{curve}", authority_key_type=_KEY_TYPES[curve]
+        namespace, f"bench-{curve}", authority_key_type=_KEY_TYPES[curve], by=SYSTEM
     )
     await server.hubs.synchronize(namespace)
     service = await server.administration.service()
@@ -88,6 +89,7 @@ async def _requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
         EnrollmentKind.GROUP,
         f"bench-{curve}",
         EnrollmentSettings(policy_id=policy.id),
+        by=SYSTEM,
     )
     key = ec.generate_private_key(CURVES[curve])
     expires_at = server.clock.now() + timedelta(hours=1)

@@ -15,7 +15,17 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "fleetroot"
 
 WORDS = {"clock", "errors", "ids", "pace", "sas"}
-ROOMS = {"pki", "custody", "registry", "provisioning", "hub", "storage", "bus"}
+ROOMS = {
+    "pki",
+    "custody",
+    "audit",
+    "access",
+    "registry",
+    "provisioning",
+    "hub",
+    "storage",
+    "bus",
+}
 
 # What each part may import of ours, beside itself. A part that is not here is not in the plan.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -28,9 +38,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pki": set(),
     "custody": {"pki"},
     "storage": {"errors"},
-    "registry": {"pki", "custody", "storage", "bus"} | WORDS,
-    "provisioning": {"registry", "storage", "bus", "custody", "pki"} | WORDS,
-    "hub": {"registry", "storage", "bus", "custody", "pki"} | WORDS,
+    "audit": {"storage", "custody", "pki"} | WORDS,
+    "access": {"storage", "audit"} | WORDS,
+    "registry": {"pki", "custody", "storage", "bus", "audit"} | WORDS,
+    "provisioning": {"registry", "storage", "bus", "custody", "pki", "audit"} | WORDS,
+    "hub": {"registry", "storage", "bus", "custody", "pki", "audit"} | WORDS,
     "gateway.tls": set(),
     "gateway.mqtt": {"errors"},
     "gateway": {"gateway.tls", "gateway.mqtt"} | ROOMS | WORDS,
@@ -40,11 +52,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": {"settings", "gateway", "gateway.tls"},
     "logs": set(),
     "metrics": set(),
-    "bootstrap": {"settings", "registry", "provisioning", "hub", "storage"} | WORDS,
+    "bootstrap": {"settings", "access", "audit", "registry", "provisioning", "hub", "storage"}
+    | WORDS,
     "app": {"settings", "limits", "bootstrap", "metrics", "gateway", "gateway.tls", "api"}
     | ROOMS
     | WORDS,
-    "cli": {"settings", "logs", "app", "agent", "custody", "pki"} | WORDS,
+    "cli": {"settings", "logs", "app", "agent", "audit", "custody", "pki"} | WORDS,
 }
 # Of these rooms, provisioning and hubs need these names: seals for the secrets they own, and the
 # verdicts on what a device shows. Not a signing key, and nothing that could make a certificate.
@@ -78,13 +91,14 @@ ONLY_IN = {
     "httptools": {"gateway.tls"},
     "websockets": {"gateway.tls"},
     "OpenSSL": {"gateway", "gateway.tls"},
+    "jwt": {"access"},
     "uvloop": {"cli", "agent"},
     "click": {"cli"},
     "rich": {"cli"},
     "pydantic": {"settings", "api", "cli"},
     "pydantic_settings": {"settings"},
     "prometheus_client": {"metrics", "api"},
-    "sqlalchemy": {"storage", "registry", "provisioning", "hub"},
+    "sqlalchemy": {"storage", "audit", "access", "registry", "provisioning", "hub"},
     "alembic": {"storage"},
     "psycopg": {"storage"},
 }

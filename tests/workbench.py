@@ -22,6 +22,8 @@ from sqlalchemy import Connection
 import database
 from fleet import Certified, device_csr
 from fleetroot import sas
+from fleetroot.access.access import Access
+from fleetroot.audit.audit import AuditLog
 from fleetroot.bootstrap import Bootstrapped, bootstrap
 from fleetroot.bus import LocalBus
 from fleetroot.clock import ManualClock
@@ -129,6 +131,8 @@ class Workbench:
     sealer: Sealer
     custody: KeyStore
     bus: LocalBus
+    audit_log: AuditLog
+    access: Access
     registry: Registry
     issuance: Issuance
     directory: Directory
@@ -147,6 +151,8 @@ class Workbench:
         sealer, bus = Sealer(MasterKey(bytes(range(32)), source)), LocalBus()
         custody, store = KeyStore(sealer), Junction(database.store_of(folder))
         try:
+            audit_log = await AuditLog.open(store, custody, clock)
+            access = Access(store, clock)
             registry = Registry(store, custody, bus, clock)
             issuance = Issuance(store, custody)
             outbox = OutboxReader(store, bus, clock, interval=timedelta(milliseconds=10))
@@ -165,6 +171,8 @@ class Workbench:
                 sealer,
                 custody,
                 bus,
+                audit_log,
+                access,
                 registry,
                 issuance,
                 directory,

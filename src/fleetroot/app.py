@@ -24,7 +24,8 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleetroot import __version__, bootstrap
-from fleetroot.api.access import AdminToken
+from fleetroot.access.access import Access
+from fleetroot.access.approvals import Guarded
 from fleetroot.api.applications import (
     DevicePort,
     console_application,
@@ -33,6 +34,8 @@ from fleetroot.api.applications import (
 )
 from fleetroot.api.device_registrations import DeviceRegistrations
 from fleetroot.api.services import Services
+from fleetroot.audit import Entry
+from fleetroot.audit.audit import AuditLog
 from fleetroot.bus import LocalBus
 from fleetroot.clock import Clock, SystemClock
 from fleetroot.custody import KeyStore, MasterKey, MasterKeyConfig, Sealer, load_master_key
@@ -55,6 +58,7 @@ from fleetroot.metrics import Metrics
 from fleetroot.pace import Pace
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning.administration import Administration
+from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.outbox import OutboxReader
 from fleetroot.registry.registry import Registry
@@ -64,6 +68,7 @@ from fleetroot.storage.databases import Database
 
 _LOCK_FILE: Final = ".lock"
 _SEAL_CHECK: Final = "seal-check"
+_CHECKPOINTS: Final = 5.0  # seconds between checkpoints of the audit log
 _SHORT_DUTIES: Final = 60.0  # seconds between their rounds
 _LONG_DUTIES: Final = 3600.0
 _CUT_SECONDS: Final = 1.0  # for connections that have nothing left to say
@@ -89,6 +94,7 @@ class Server:
             history=RefusalHistory(in_all=settings.refusals_kept),
             lines_per_second=settings.refusal_lines_per_second,
             charge=self._failures.take,
+            note=self._note_refusal,
         )
         self._running: list[asyncio.Task[None]] = []
         self._tls: list[tuple[TlsListener, bool]] = []  # whether it asks for a certificate
@@ -119,6 +125,7 @@ class Server:
         self._database = await asyncio.to_thread(self._open_database, data)
         self._build(data)
         await self._check_master_key()
+        self.audit_log = await AuditLog.open(self.store, self._custody, self.clock)
         await self._outbox.start()
         await self.hubs.start()
         await self.registry.mark_expired()  # before the ports open: what expired while we were away
@@ -134,9 +141,12 @@ class Server:
                     self.hubs.renewal.remove_expired,
                     self._renew_server_certificate,
                     self._summarize_refusals,
+                    self.access.write_uses,
+                    self._renew_first_token,
                 ),
                 name="short duties",
             ),
+            asyncio.create_task(_every(_CHECKPOINTS, self.audit_log.write), name="audit log"),
             asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),
         ]
 
@@ -162,7 +172,12 @@ class Server:
         self._sealer = Sealer(self._master_key)
         self._custody = KeyStore(self._sealer)
         self.store = self._database.store
-        bus = LocalBus()
+        self._bus = bus = LocalBus()
+        self.access = Access(
+            self.store,
+            clock,
+            second_person_for=[Guarded(name) for name in settings.second_person_for],
+        )
         self.registry = Registry(self.store, self._custody, bus, clock)
         issuance = Issuance(self.store, self._custody)
         self._outbox = OutboxReader(
@@ -215,7 +230,7 @@ class Server:
         self.ports["consolePort"] = await self._open_https(
             console, settings.console_port, ask=False
         )
-        token, token_sha256 = await bootstrap.admin_token(self.store, data)
+        token = await bootstrap.first_token(self.access, data)
         await bootstrap.write_files(
             settings,
             made,
@@ -227,6 +242,9 @@ class Server:
         )
         services = Services(
             registry=self.registry,
+            device_resources=DeviceResources(self.store, self._bus, self.clock),
+            access=self.access,
+            audit_log=self.audit_log,
             administration=self.administration,
             hubs=self.hubs,
             namespace=made.namespace,
@@ -236,16 +254,16 @@ class Server:
             master_key_where=self._master_key.where,
             database=self._database.shown,
             pki_url=pki_url,
+            keep_first_token=lambda text: bootstrap.keep_first_token(data, text),
         )
         self.metrics.add_gauges(self._gauges)
-        operator = AdminToken(token_sha256)
         bodies = settings.http_body_bytes
         plain.app = http_application(services, self._refusals, bodies)
-        console.app = console_application(services, operator, self._refusals, bodies)
+        console.app = console_application(services, self._refusals, bodies)
         https.app = DevicePort(
             DeviceRegistrations(self.provisioning, self._refusals, self.clock),
             MqttOverWebSocket(self._device_connection, self._refusals),
-            https_application(services, operator, self._refusals, bodies, self.metrics.registry),
+            https_application(services, self._refusals, bodies, self.metrics.registry),
         )
 
     def _http_server(self, app: ASGIApp) -> HttpServer:
@@ -306,6 +324,13 @@ class Server:
         reason = f"{refusal.reason}: {refusal.detail}" if refusal.detail else refusal.reason
         # What was turned away at the door has cost nothing yet, and is charged for nothing.
         self._refusals.add("tls", reason, peer=peer, charge=refusal.reason in FAULTS)
+
+    async def _renew_first_token(self) -> None:
+        await bootstrap.renew_first_token(self.access, self.settings.data)
+
+    def _note_refusal(self, entry: Entry, label: str) -> None:
+        if hasattr(self, "audit_log"):  # before that there is no database
+            self.audit_log.note_refusal(entry, label)
 
     async def _summarize_refusals(self) -> None:
         self._refusals.summarize()
@@ -388,6 +413,9 @@ class Server:
         await asyncio.gather(*self._running, return_exceptions=True)
         if hasattr(self, "hubs"):
             self.hubs.finish()
+        if hasattr(self, "audit_log"):
+            with suppress(FleetrootError):  # the next start goes on where this one ended
+                await self.audit_log.write()
         if hasattr(self, "_database"):
             await asyncio.to_thread(self._database.store.close)
         if self._lock is not None:

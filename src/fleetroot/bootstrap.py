@@ -8,10 +8,8 @@ the next one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +17,9 @@ from typing import Any, Final
 import structlog
 
 from fleetroot import sas
+from fleetroot.access import TokenText
+from fleetroot.access.access import Access
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import EnrollmentNotFound, NotFound
 from fleetroot.hub.hub import Hubs
 from fleetroot.hub.model import Hub
@@ -32,7 +33,6 @@ from fleetroot.storage import Store, installation
 NAME: Final = "default"
 FILE: Final = "bootstrap.json"
 SERVER_CA_FILE: Final = "server-ca.pem"
-_ADMIN_TOKEN_SHA256: Final = "admin-token-sha256"  # noqa: S105 - a name
 _PKI_URL: Final = "pki-url"
 _BOOTSTRAPPED: Final = "bootstrapped"
 _log = structlog.get_logger("fleetroot.bootstrap")
@@ -66,11 +66,12 @@ async def bootstrap(
             subscription_id=settings.subscription_id,
             resource_group=settings.resource_group,
             pki_url=pki_url,
+            by=SYSTEM,
         )
     try:
         policy = await registry.policy(namespace, NAME)
     except NotFound:
-        policy = await registry.create_policy(namespace, NAME)
+        policy = await registry.create_policy(namespace, NAME, by=SYSTEM)
     try:
         hub = await hubs.by_name(NAME)
     except NotFound:
@@ -80,7 +81,7 @@ async def bootstrap(
     except NotFound:
         await hubs.synchronize(namespace)  # here: done before anything can assign to the hub
         service = await administration.create_service(
-            namespace, NAME, host_name=settings.hostname, hub_ids=[hub.id]
+            namespace, NAME, host_name=settings.hostname, hub_ids=[hub.id], by=SYSTEM
         )
     group = await _group(administration, service, policy, store)
     return Bootstrapped(namespace, policy, hub, service, group)
@@ -99,7 +100,7 @@ async def _group(
         if bootstrapped:
             return None
         group = await administration.put(
-            service, EnrollmentKind.GROUP, NAME, EnrollmentSettings(policy_id=policy.id)
+            service, EnrollmentKind.GROUP, NAME, EnrollmentSettings(policy_id=policy.id), by=SYSTEM
         )
     if not bootstrapped:
         await store.write(lambda tx: installation.put(tx, _BOOTSTRAPPED, b"1"))
@@ -121,25 +122,35 @@ async def public_pki_url(store: Store, settings: Settings, http_port: int) -> st
     return chosen
 
 
-async def admin_token(store: Store, data: Path) -> tuple[str, bytes]:
-    """The operator's token and its SHA-256. The database has only the latter; a token that was lost
-    with `bootstrap.json` is replaced by a new one.
+async def first_token(access: Access, data: Path) -> str | None:
+    """The owner's token: the one of `bootstrap.json`, or a new one where that is lost or near its
+    end; None once it was revoked.
     """
-    kept = await store.read(lambda tx: installation.get(tx, _ADMIN_TOKEN_SHA256))
-    token = _read_token(data / FILE)
-    if token is not None and kept == _sha256(token):
-        return token, kept
-    token = secrets.token_urlsafe(32)
-    digest = _sha256(token)
-    await store.write(lambda tx: installation.put(tx, _ADMIN_TOKEN_SHA256, digest))
-    return token, digest
+    text = await access.first_token(_read_token(data / FILE))
+    return text.text if text else None
+
+
+async def renew_first_token(access: Access, data: Path) -> None:
+    """Replaces the owner's token before its time is over."""
+    text = await access.first_token(_read_token(data / FILE))
+    if text is not None:
+        keep_first_token(data, text)
+
+
+def keep_first_token(data: Path, text: TokenText) -> None:
+    """Puts the owner's token into `bootstrap.json`, where commands find it."""
+    path = data / FILE
+    content = json.loads(path.read_text())
+    if content["adminToken"] != text.text:
+        content["adminToken"] = text.text
+        _write_content(path, content)
 
 
 async def write_files(
     settings: Settings,
     made: Bootstrapped,
     ports: dict[str, int],
-    token: str,
+    token: str | None,
     trust: str,
     hubs: Hubs,
     administration: Administration,
@@ -178,8 +189,12 @@ async def write_files(
             ),
         },
     }
+    _write_content(settings.data / FILE, content)
+
+
+def _write_content(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2) + "\n"
-    write_atomically(settings.data / FILE, text.encode(), 0o600)
+    write_atomically(path, text.encode(), 0o600)
 
 
 def write_trust(data: Path, trust: str) -> Path:
@@ -244,7 +259,3 @@ def _read_token(path: Path) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     return token if isinstance(token, str) and token else None
-
-
-def _sha256(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -117,6 +117,10 @@ class Forbidden(FleetrootError):
     code = ErrorCode.FORBIDDEN
 
 
+class ApprovalNeeded(Forbidden):
+    """A second person must approve this first; `info` names the request."""
+
+
 class NotFound(FleetrootError):
     """What the request names does not exist."""
 

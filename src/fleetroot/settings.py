@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     server_certificate: Path | None = None
     server_key: Path | None = None
 
+    # What needs a second person: revoke-issuer, delete-authority, backup.
+    second_person_for: tuple[Literal["revoke-issuer", "delete-authority", "backup"], ...] = ()
+
     event_retention_hours: float = Field(default=24.0, gt=0)
     event_retention_count: int = Field(default=1_000_000, gt=0)
     event_retention_megabytes: int = Field(default=1024, gt=0)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from fleet import device_csr
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import NotFound
 from fleetroot.registry import inventory, policies
 from fleetroot.registry.issuance import CsrText, DeviceChanged
@@ -36,7 +37,7 @@ async def test_certificate_of_an_earlier_generation_is_not_recorded(
 async def test_certificate_of_a_disabled_device_is_not_recorded(
     bench: Workbench, record: Recorder, device: Device
 ) -> None:
-    await bench.registry.set_enabled(bench.made.namespace, "dev-1", False)
+    await bench.registry.set_enabled(bench.made.namespace, "dev-1", False, by=SYSTEM)
     assert not await record(device)
     assert await bench.inventory("dev-1") == []
 
@@ -58,7 +59,7 @@ async def test_device_that_was_disabled_and_enabled_again_gets_certificates(
     bench: Workbench, record: Recorder, device: Device
 ) -> None:
     for enabled in (False, True):
-        await bench.registry.set_enabled(bench.made.namespace, "dev-1", enabled)
+        await bench.registry.set_enabled(bench.made.namespace, "dev-1", enabled, by=SYSTEM)
     assert await record(device)
 
 
@@ -68,7 +69,7 @@ async def test_issuance_of_a_changed_device_says_so_and_keeps_nothing(
     policy = await bench.store.read(lambda tx: policies.get(tx, bench.made.policy.id))
     csr = bench.issuance.read_request(policy, CsrText(device_csr("dev-1")[1]), "dev-1").verify()
     leaf = bench.issuance.sign(await bench.issuance.issuer(policy), device, csr, bench.clock.now())
-    await bench.registry.revoke(bench.made.namespace, "dev-1")
+    await bench.registry.revoke(bench.made.namespace, "dev-1", by=SYSTEM)
     now = bench.clock.now()
     with pytest.raises(DeviceChanged):
         await bench.store.write(lambda tx: bench.issuance.record(tx, [leaf], Origin.RENEWAL, now))
@@ -156,7 +157,7 @@ async def test_certificate_of_another_namespace_is_neither_found_nor_in_the_way(
     bench: Workbench, record: Recorder, device: Device
 ) -> None:
     other = await bench.registry.create_namespace(
-        "other", subscription_id="s", resource_group="g", pki_url=PKI_URL
+        "other", subscription_id="s", resource_group="g", pki_url=PKI_URL, by=SYSTEM
     )
     await record(device, sha256=bytes.fromhex("c0ffee00".ljust(64, "0")))
     with pytest.raises(NotFound, match="no certificate"):

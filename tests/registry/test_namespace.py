@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from fleetroot.audit import SYSTEM
 from fleetroot.custody import SealBroken
 from fleetroot.errors import AlreadyExists, InvalidArgument, NotFound
 from fleetroot.pki import KeyType
@@ -51,7 +52,7 @@ async def test_issuing_ca_names_the_public_pki_url(bench: Workbench) -> None:
 
 
 async def test_every_policy_has_a_ca_of_its_own(bench: Workbench) -> None:
-    other = await bench.registry.create_policy(bench.made.namespace, "other")
+    other = await bench.registry.create_policy(bench.made.namespace, "other", by=SYSTEM)
     assert other.authority_id != bench.made.policy.authority_id
 
 
@@ -82,7 +83,7 @@ async def test_policy_chooses_the_kind_of_its_cas_key(
     bench: Workbench, key_type: KeyType, curve: type[ec.EllipticCurve]
 ) -> None:
     policy = await bench.registry.create_policy(
-        bench.made.namespace, "other", authority_key_type=key_type
+        bench.made.namespace, "other", authority_key_type=key_type, by=SYSTEM
     )
     key = parsed(await bench.registry.authority(policy.authority_id)).public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -95,6 +96,7 @@ async def test_a_policy_comes_back_as_it_was_made(bench: Workbench) -> None:
         "other",
         leaf_validity=timedelta(hours=36),
         leaf_key_types=[KeyType.EC_P384],
+        by=SYSTEM,
     )
     assert await bench.registry.policy(bench.made.namespace, "other") == made
 
@@ -106,21 +108,21 @@ async def test_names_are_found_in_any_spelling(bench: Workbench) -> None:
 
 async def test_names_are_unique_in_any_spelling(bench: Workbench) -> None:
     with pytest.raises(AlreadyExists):
-        await bench.registry.create_policy(bench.made.namespace, "DEFAULT")
+        await bench.registry.create_policy(bench.made.namespace, "DEFAULT", by=SYSTEM)
 
 
 async def test_policy_that_could_not_be_made_leaves_no_authority(bench: Workbench) -> None:
     before = bench.contents()
     with pytest.raises(AlreadyExists):
-        await bench.registry.create_policy(bench.made.namespace, "DEFAULT")
+        await bench.registry.create_policy(bench.made.namespace, "DEFAULT", by=SYSTEM)
     assert bench.contents() == before
 
 
 async def test_two_namespaces_may_have_policies_of_one_name(bench: Workbench) -> None:
     other = await bench.registry.create_namespace(
-        "other", subscription_id="s", resource_group="g", pki_url=PKI_URL
+        "other", subscription_id="s", resource_group="g", pki_url=PKI_URL, by=SYSTEM
     )
-    policy = await bench.registry.create_policy(other, "default")
+    policy = await bench.registry.create_policy(other, "default", by=SYSTEM)
     assert await bench.registry.policy(other, "default") == policy
     assert await bench.registry.policy(bench.made.namespace, "default") == bench.made.policy
 
@@ -130,18 +132,22 @@ async def test_policy_with_a_validity_out_of_range_is_refused(
     bench: Workbench, validity: timedelta
 ) -> None:
     with pytest.raises(InvalidArgument):
-        await bench.registry.create_policy(bench.made.namespace, "other", leaf_validity=validity)
+        await bench.registry.create_policy(
+            bench.made.namespace, "other", leaf_validity=validity, by=SYSTEM
+        )
 
 
 async def test_policy_that_allows_no_key_type_is_refused(bench: Workbench) -> None:
     with pytest.raises(InvalidArgument):
-        await bench.registry.create_policy(bench.made.namespace, "other", leaf_key_types=[])
+        await bench.registry.create_policy(
+            bench.made.namespace, "other", leaf_key_types=[], by=SYSTEM
+        )
 
 
 @pytest.mark.parametrize("name", ["", "x", "-abc", "a b", "a/b", "x" * 51, "é" * 5])
 async def test_a_name_that_is_none_is_refused(bench: Workbench, name: str) -> None:
     with pytest.raises(InvalidArgument):
-        await bench.registry.create_policy(bench.made.namespace, name)
+        await bench.registry.create_policy(bench.made.namespace, name, by=SYSTEM)
 
 
 async def test_what_does_not_exist_is_not_found(bench: Workbench) -> None:

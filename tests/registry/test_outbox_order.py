@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 import database
+from fleetroot.audit import SYSTEM
 from fleetroot.hub.model import Ending
 from fleetroot.registry import devices, outbox
 from fleetroot.registry.outbox import Kind, Notice, OutboxReader
@@ -198,7 +199,7 @@ async def test_revocation_that_commits_late_ends_the_connection(
     tx = PostgresTransaction(connection)
     device = devices.get(tx, bench.made.namespace.id, "dev-1")
     devices.rotate_generation(tx, device, bench.clock.now())
-    await bench.registry.revoke(bench.made.namespace, "dev-2")
+    await bench.registry.revoke(bench.made.namespace, "dev-2", by=SYSTEM)
     await bench.outbox.drain()
     assert session.ended is None
     connection.execute("COMMIT")

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import NotFound
 from fleetroot.registry import devices, inventory, outbox
 from fleetroot.registry.outbox import Kind, Notice
@@ -22,7 +23,7 @@ async def notices(bench: Workbench) -> list[Notice]:
 async def test_every_certificate_of_the_device_is_marked(bench: Workbench) -> None:
     for _ in range(3):
         await bench.provision(DEVICE)
-    revocation = await bench.registry.revoke(bench.made.namespace, DEVICE)
+    revocation = await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     assert revocation.certificates == 3
     now = bench.clock.now()
     assert {c.revoked_at for c in await bench.inventory(DEVICE)} == {now}
@@ -32,35 +33,35 @@ async def test_every_certificate_of_the_device_is_marked(bench: Workbench) -> No
 async def test_certificates_of_other_devices_stay(bench: Workbench) -> None:
     await bench.provision(DEVICE)
     await bench.provision("dev-2")
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     assert [c.revoked_at for c in await bench.inventory("dev-2")] == [None]
 
 
 async def test_generation_rotates(bench: Workbench) -> None:
     await bench.provision(DEVICE)
     before = await bench.registry.device(bench.made.namespace, DEVICE)
-    revocation = await bench.registry.revoke(bench.made.namespace, DEVICE)
+    revocation = await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     assert revocation.device.generation != before.generation
 
 
 async def test_device_keeps_who_it_is(bench: Workbench) -> None:
     await bench.provision(DEVICE)
     before = await bench.registry.device(bench.made.namespace, DEVICE)
-    after = (await bench.registry.revoke(bench.made.namespace, DEVICE)).device
+    after = (await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)).device
     assert (after.uuid, after.device_id, after.enabled) == (before.uuid, DEVICE, True)
 
 
 async def test_etag_and_version_change(bench: Workbench) -> None:
     await bench.provision(DEVICE)
     before = await bench.registry.device(bench.made.namespace, DEVICE)
-    after = (await bench.registry.revoke(bench.made.namespace, DEVICE)).device
+    after = (await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)).device
     assert after.etag != before.etag
     assert after.version == before.version + 1
 
 
 async def test_outbox_tells_of_it(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     [notice] = await notices(bench)
     assert (notice.kind, notice.namespace_id, notice.subject) == (
         Kind.DEVICE_REVOKED,
@@ -89,7 +90,7 @@ async def test_failure_at_any_step_leaves_nothing(
 
     monkeypatch.setattr(module, step, fail)
     with pytest.raises(OSError, match="power"):
-        await bench.registry.revoke(bench.made.namespace, DEVICE)
+        await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     assert bench.contents() == before
 
 
@@ -101,7 +102,7 @@ async def test_failed_revocation_hints_nobody(
     monkeypatch.setattr(bench.bus, "hint", hints.append)
     monkeypatch.setattr(outbox, "append", lambda *_, **__: 1 // 0)
     with pytest.raises(ZeroDivisionError):
-        await bench.registry.revoke(bench.made.namespace, DEVICE)
+        await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     assert hints == []
 
 
@@ -113,39 +114,39 @@ async def test_hint_comes_after_the_commit(
     monkeypatch.setattr(
         bench.bus, "hint", lambda topic: seen.append(len(bench.contents()["outbox"]))
     )
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     assert seen == [1]
 
 
 async def test_second_revocation_finds_nothing_to_mark(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
-    assert (await bench.registry.revoke(bench.made.namespace, DEVICE)).certificates == 0
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
+    assert (await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)).certificates == 0
 
 
 async def test_second_revocation_does_not_move_the_time_of_the_first(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     first = bench.clock.now()
     bench.clock.advance(timedelta(hours=1))
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     assert [c.revoked_at for c in await bench.inventory(DEVICE)] == [first]
 
 
 async def test_device_is_revoked_in_any_spelling(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    assert (await bench.registry.revoke(bench.made.namespace, "DEV-1")).certificates == 1
+    assert (await bench.registry.revoke(bench.made.namespace, "DEV-1", by=SYSTEM)).certificates == 1
 
 
 async def test_unknown_device_cannot_be_revoked(bench: Workbench) -> None:
     with pytest.raises(NotFound):
-        await bench.registry.revoke(bench.made.namespace, "unknown")
+        await bench.registry.revoke(bench.made.namespace, "unknown", by=SYSTEM)
     assert await notices(bench) == []
 
 
 async def test_revoked_device_may_provision_again(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     await bench.provision(DEVICE)
     newest, oldest = await bench.inventory(DEVICE)
     assert (newest.revoked_at is None, oldest.revoked_at is None) == (True, False)
@@ -153,27 +154,27 @@ async def test_revoked_device_may_provision_again(bench: Workbench) -> None:
 
 async def test_revocation_disables_the_device_when_asked(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    revocation = await bench.registry.revoke(bench.made.namespace, DEVICE, disable=True)
+    revocation = await bench.registry.revoke(bench.made.namespace, DEVICE, disable=True, by=SYSTEM)
     assert not revocation.device.enabled
     assert [n.kind for n in await notices(bench)] == [Kind.DEVICE_REVOKED, Kind.DEVICE_DISABLED]
 
 
 async def test_disabling_leaves_the_certificates_as_they_are(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    await bench.registry.set_enabled(bench.made.namespace, DEVICE, False)
+    await bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
     assert [c.revoked_at for c in await bench.inventory(DEVICE)] == [None]
     assert [n.kind for n in await notices(bench)] == [Kind.DEVICE_DISABLED]
 
 
 async def test_disabling_a_disabled_device_changes_nothing(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    first = await bench.registry.set_enabled(bench.made.namespace, DEVICE, False)
-    assert await bench.registry.set_enabled(bench.made.namespace, DEVICE, False) == first
+    first = await bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
+    assert await bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM) == first
     assert len(await notices(bench)) == 1
 
 
 async def test_enabling_is_told_to_nobody(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    await bench.registry.set_enabled(bench.made.namespace, DEVICE, False)
-    await bench.registry.set_enabled(bench.made.namespace, DEVICE, True)
+    await bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
+    await bench.registry.set_enabled(bench.made.namespace, DEVICE, True, by=SYSTEM)
     assert [n.kind for n in await notices(bench)] == [Kind.DEVICE_DISABLED]

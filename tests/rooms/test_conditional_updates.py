@@ -15,6 +15,7 @@ import pytest
 
 import database
 from fleet import device_csr
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import CredentialRequestActive, EtagMismatch, FleetrootError
 from fleetroot.hub.model import Accepted, Channel, CredentialWish, Issued
 from fleetroot.provisioning.administration import EnrollmentWithKeys
@@ -115,11 +116,11 @@ def interleaved(bench: Workbench) -> Interleaving:
 
 
 async def revoke(bench: Workbench) -> object:
-    return await bench.registry.revoke(bench.made.namespace, DEVICE)
+    return await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
 
 
 async def disable(bench: Workbench) -> object:
-    return await bench.registry.set_enabled(bench.made.namespace, DEVICE, False)
+    return await bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
 
 
 async def assert_nothing_counts_that_should_not(bench: Workbench, change: object) -> None:
@@ -231,6 +232,7 @@ async def test_of_two_writers_with_one_etag_one_is_told_of_the_other(
             "default",
             EnrollmentSettings(policy_id=bench.made.policy.id),
             if_match=group.enrollment.etag,
+            by=SYSTEM,
         )
 
     results = await interleaved.run(put(), put)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Table, bindparam
 
+from fleetroot.audit import SYSTEM
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from fleetroot.storage.configuration import version
 from fleetroot.storage.schema import (
@@ -55,7 +56,7 @@ async def test_an_individual_enrollment_does_not_change_it(bench: Workbench) -> 
     """There may be a million, and each is read when its device comes."""
     before = await now(bench)
     await bench.administration.put(
-        bench.made.service, EnrollmentKind.INDIVIDUAL, "press-7", EnrollmentSettings()
+        bench.made.service, EnrollmentKind.INDIVIDUAL, "press-7", EnrollmentSettings(), by=SYSTEM
     )
     assert await now(bench) == before
 

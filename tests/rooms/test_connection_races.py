@@ -14,6 +14,7 @@ import pytest
 
 from fleet import Fleet, Refused
 from fleetroot import sas
+from fleetroot.audit import SYSTEM
 from fleetroot.bus import OUTBOX
 from fleetroot.errors import Unauthorized, Unavailable
 from fleetroot.gateway.mqtt import ConnackCode
@@ -27,11 +28,11 @@ DEVICE = "dev-1"
 
 
 def revoke(bench: Workbench) -> Step:
-    return lambda: bench.registry.revoke(bench.made.namespace, DEVICE)
+    return lambda: bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
 
 
 def disable(bench: Workbench) -> Step:
-    return lambda: bench.registry.set_enabled(bench.made.namespace, DEVICE, False)
+    return lambda: bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
 
 
 def pin_to_keys(bench: Workbench) -> Step:
@@ -40,7 +41,7 @@ def pin_to_keys(bench: Workbench) -> Step:
     async def step() -> None:
         group = EnrollmentSettings(policy_id=None)
         await bench.administration.put(
-            bench.made.service, EnrollmentKind.GROUP, "default", group, if_match="*"
+            bench.made.service, EnrollmentKind.GROUP, "default", group, if_match="*", by=SYSTEM
         )
         await bench.register(DEVICE)
 
@@ -53,7 +54,7 @@ def pin_to_policy(bench: Workbench) -> Step:
     async def step() -> None:
         group = EnrollmentSettings(policy_id=bench.made.policy.id)
         await bench.administration.put(
-            bench.made.service, EnrollmentKind.GROUP, "default", group, if_match="*"
+            bench.made.service, EnrollmentKind.GROUP, "default", group, if_match="*", by=SYSTEM
         )
         await bench.register(DEVICE)
 
@@ -211,7 +212,7 @@ async def test_hint_of_a_revocation_ends_the_connection(bench: Workbench) -> Non
     ended = asyncio.Event()
     wire.end = lambda why: ended.set()  # type: ignore[method-assign, misc]
     async with bench.reading_the_outbox():
-        await bench.registry.revoke(bench.made.namespace, DEVICE)
+        await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
         await asyncio.wait_for(ended.wait(), 10)
 
 
@@ -224,7 +225,7 @@ async def test_connection_ends_though_the_hint_was_lost(
     wire.end = lambda why: ended.set()  # type: ignore[method-assign, misc]
     monkeypatch.setattr(bench.bus, "hint", lambda topic: None)
     async with bench.reading_the_outbox():
-        await bench.registry.revoke(bench.made.namespace, DEVICE)
+        await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
         await asyncio.wait_for(ended.wait(), 10)
 
 
@@ -232,7 +233,7 @@ async def test_late_notice_does_not_end_a_connection_that_began_after_it(
     bench: Workbench,
 ) -> None:
     await bench.provision(DEVICE)
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     session = await bench.connect(DEVICE, await bench.provision(DEVICE))
     await bench.outbox.drain()  # hears of the revocation only now
     assert session.ended is None
@@ -243,7 +244,7 @@ async def test_revocation_of_another_device_leaves_the_connection_alone(
 ) -> None:
     session = await bench.connect(DEVICE, await bench.provision(DEVICE))
     await bench.provision("dev-2")
-    await bench.registry.revoke(bench.made.namespace, "dev-2")
+    await bench.registry.revoke(bench.made.namespace, "dev-2", by=SYSTEM)
     await bench.outbox.drain()
     assert session.ended is None
 
@@ -257,7 +258,7 @@ async def test_provisioning_again_leaves_the_connection_alone(bench: Workbench) 
 
 async def test_connection_whose_standing_cannot_be_read_ends(bench: Workbench) -> None:
     session = await bench.connect(DEVICE, await bench.provision(DEVICE))
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
 
     async def fail() -> None:
         raise Unavailable("away")

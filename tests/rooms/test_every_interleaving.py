@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 
 from fleet import Certified, device_csr
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import FleetrootError, Unauthorized
 from fleetroot.hub.live import LiveSession
 from fleetroot.hub.model import CredentialWish, Ending, Issued
@@ -62,13 +63,17 @@ class Actors:
                 self.given.append(Certified(answer.chain.certificates, key))
 
     async def revoke(self) -> None:
-        await self.bench.registry.revoke(self.bench.made.namespace, self.device_id)
+        await self.bench.registry.revoke(self.bench.made.namespace, self.device_id, by=SYSTEM)
 
     async def disable(self) -> None:
-        await self.bench.registry.set_enabled(self.bench.made.namespace, self.device_id, False)
+        await self.bench.registry.set_enabled(
+            self.bench.made.namespace, self.device_id, False, by=SYSTEM
+        )
 
     async def revoke_for_good(self) -> None:
-        await self.bench.registry.revoke(self.bench.made.namespace, self.device_id, disable=True)
+        await self.bench.registry.revoke(
+            self.bench.made.namespace, self.device_id, disable=True, by=SYSTEM
+        )
 
     async def disable_enrollment(self) -> None:
         await self._set_enrollment(enabled=False)
@@ -79,7 +84,12 @@ class Actors:
     async def _set_enrollment(self, *, enabled: bool) -> None:
         settings = EnrollmentSettings(policy_id=self.bench.made.policy.id, enabled=enabled)
         await self.bench.administration.put(
-            self.bench.made.service, EnrollmentKind.GROUP, "default", settings, if_match="*"
+            self.bench.made.service,
+            EnrollmentKind.GROUP,
+            "default",
+            settings,
+            if_match="*",
+            by=SYSTEM,
         )
 
     # --- afterwards
@@ -179,7 +189,9 @@ async def all_that_was_given_is_let_in(actors: Actors) -> None:
 
 async def enabled_again_all_is_let_in(actors: Actors) -> None:
     await nobody_is_let_in(actors)
-    await actors.bench.registry.set_enabled(actors.bench.made.namespace, actors.device_id, True)
+    await actors.bench.registry.set_enabled(
+        actors.bench.made.namespace, actors.device_id, True, by=SYSTEM
+    )
     await all_that_was_given_is_let_in(actors)
 
 

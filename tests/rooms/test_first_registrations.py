@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fleet import device_csr
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import TokenInvalid, Unavailable
 from fleetroot.provisioning import registrations
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
@@ -165,13 +166,14 @@ async def other_node(bench: Workbench) -> Provisioning:
 
 async def test_a_policy_that_another_node_changed_counts_at_once(bench: Workbench) -> None:
     node = await other_node(bench)
-    policy = await bench.registry.create_policy(bench.made.namespace, "other")
+    policy = await bench.registry.create_policy(bench.made.namespace, "other", by=SYSTEM)
     await bench.administration.put(
         bench.made.service,
         EnrollmentKind.GROUP,
         bench.made.group.enrollment.id,
         EnrollmentSettings(policy_id=policy.id),
         if_match="*",
+        by=SYSTEM,
     )
     await node.register(bench.registration(DEVICES[0], device_csr(DEVICES[0])[1]))
     [certificate] = await bench.inventory(DEVICES[0])
@@ -187,6 +189,7 @@ async def test_a_group_that_another_node_disabled_refuses_at_once(bench: Workben
         bench.made.group.enrollment.id,
         settings,
         if_match="*",
+        by=SYSTEM,
     )
     with pytest.raises(Exception, match="disabled"):
         await node.register(bench.registration(DEVICES[0]))
@@ -195,7 +198,7 @@ async def test_a_group_that_another_node_disabled_refuses_at_once(bench: Workben
 async def test_a_group_that_another_node_made_admits_at_once(bench: Workbench) -> None:
     node = await other_node(bench)
     await bench.administration.delete(
-        bench.made.service, EnrollmentKind.GROUP, bench.made.group.enrollment.id
+        bench.made.service, EnrollmentKind.GROUP, bench.made.group.enrollment.id, by=SYSTEM
     )
     keys = bench.made.group.keys
     await bench.administration.put(
@@ -204,6 +207,7 @@ async def test_a_group_that_another_node_made_admits_at_once(bench: Workbench) -
         "new",
         EnrollmentSettings(policy_id=bench.made.policy.id),
         primary_key=keys.primary,
+        by=SYSTEM,
     )
     result = await node.register(bench.registration(DEVICES[0]))
     assert result.registration.enrollment_id == "new"
@@ -220,6 +224,7 @@ async def test_a_group_that_changes_while_a_device_is_signed_for_is_asked_again(
             bench.made.group.enrollment.id,
             settings,
             if_match="*",
+            by=SYSTEM,
         )
 
     await bench.register("warmed-up")

@@ -13,6 +13,7 @@ import pytest
 
 from fleet import device_csr
 from fleetroot import sas
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import EnrollmentNotFound, InvalidArgument, Unauthorized, Unavailable
 from fleetroot.provisioning import registrations
 from fleetroot.provisioning.model import (
@@ -29,7 +30,13 @@ DEVICE = "dev-1"
 def put_group(bench: Workbench, settings: EnrollmentSettings, **keys: bytes) -> Step:
     """A step: the operator replaces the group `default`."""
     return lambda: bench.administration.put(
-        bench.made.service, EnrollmentKind.GROUP, "default", settings, if_match="*", **keys
+        bench.made.service,
+        EnrollmentKind.GROUP,
+        "default",
+        settings,
+        if_match="*",
+        **keys,
+        by=SYSTEM,
     )
 
 
@@ -62,7 +69,7 @@ async def test_device_revoked_in_between_gets_a_certificate_of_its_new_generatio
     bench: Workbench,
 ) -> None:
     old = await bench.provision(DEVICE)
-    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE))
+    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM))
     new = await bench.provision(DEVICE)
     device = await bench.registry.device(bench.made.namespace, DEVICE)
     assert generation(new) == str(device.generation) != generation(old)
@@ -70,14 +77,14 @@ async def test_device_revoked_in_between_gets_a_certificate_of_its_new_generatio
 
 async def test_certificate_signed_before_a_revocation_was_never_issued(bench: Workbench) -> None:
     old = await bench.provision(DEVICE)
-    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE))
+    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM))
     new = await bench.provision(DEVICE)
     assert [c.certificate for c in await bench.inventory(DEVICE)] == [new.chain[0], old.chain[0]]
 
 
 async def test_only_the_certificate_after_a_revocation_connects(bench: Workbench) -> None:
     old = await bench.provision(DEVICE)
-    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE))
+    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM))
     new = await bench.provision(DEVICE)
     await bench.connect(DEVICE, new)
     with pytest.raises(Unauthorized):
@@ -86,7 +93,7 @@ async def test_only_the_certificate_after_a_revocation_connects(bench: Workbench
 
 async def test_device_revoked_and_disabled_in_between_gets_nothing(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    revoke = lambda: bench.registry.revoke(bench.made.namespace, DEVICE, disable=True)  # noqa: E731
+    revoke = lambda: bench.registry.revoke(bench.made.namespace, DEVICE, disable=True, by=SYSTEM)  # noqa: E731
     assert await refused(bench, Unauthorized, revoke) == {}
 
 
@@ -94,7 +101,7 @@ async def test_device_revoked_in_between_without_a_csr_is_registered_under_its_n
     bench: Workbench,
 ) -> None:
     await bench.provision(DEVICE)
-    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE))
+    between(bench, lambda: bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM))
     result = await bench.register(DEVICE)
     assert result.chain is None
     assert [c.revoked_at is None for c in await bench.inventory(DEVICE)] == [False]
@@ -109,7 +116,7 @@ async def test_device_that_is_changed_again_and_again_is_told_to_come_back(
     async def revoke() -> None:
         nonlocal revocations
         revocations += 1
-        await bench.registry.revoke(bench.made.namespace, DEVICE)
+        await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
         between(bench, revoke)
 
     between(bench, revoke)
@@ -125,13 +132,15 @@ async def test_device_that_is_changed_again_and_again_is_told_to_come_back(
 
 async def test_device_disabled_in_between_gets_nothing(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    disable = lambda: bench.registry.set_enabled(bench.made.namespace, DEVICE, False)  # noqa: E731
+    disable = lambda: bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)  # noqa: E731
     assert await refused(bench, Unauthorized, disable) == {}
 
 
 async def test_device_disabled_in_between_without_a_csr_is_refused(bench: Workbench) -> None:
     await bench.provision(DEVICE)
-    between(bench, lambda: bench.registry.set_enabled(bench.made.namespace, DEVICE, False))
+    between(
+        bench, lambda: bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
+    )
     with pytest.raises(Unauthorized):
         await bench.register(DEVICE)
 
@@ -146,7 +155,7 @@ async def test_enrollment_disabled_in_between_admits_nobody(bench: Workbench) ->
 
 async def test_enrollment_deleted_in_between_admits_nobody(bench: Workbench) -> None:
     delete = lambda: bench.administration.delete(  # noqa: E731
-        bench.made.service, EnrollmentKind.GROUP, "default"
+        bench.made.service, EnrollmentKind.GROUP, "default", by=SYSTEM
     )
     assert await refused(bench, EnrollmentNotFound, delete) == {}
 
@@ -177,7 +186,7 @@ async def test_enrollment_that_changed_in_between_and_still_admits_the_device_is
 async def test_device_gets_a_certificate_of_the_policy_that_the_enrollment_names_now(
     bench: Workbench,
 ) -> None:
-    other = await bench.registry.create_policy(bench.made.namespace, "other")
+    other = await bench.registry.create_policy(bench.made.namespace, "other", by=SYSTEM)
     between(bench, put_group(bench, EnrollmentSettings(policy_id=other.id)))
     await bench.provision(DEVICE)
     device = await bench.registry.device(bench.made.namespace, DEVICE)
@@ -286,7 +295,11 @@ async def test_group_does_not_get_a_device_that_was_taken_over_in_between(
 
     async def take_over() -> None:
         own = await bench.administration.put(
-            service, EnrollmentKind.INDIVIDUAL, "own", EnrollmentSettings(device_id=DEVICE)
+            service,
+            EnrollmentKind.INDIVIDUAL,
+            "own",
+            EnrollmentSettings(device_id=DEVICE),
+            by=SYSTEM,
         )
         token = sas.sign_token(
             f"{service.id_scope}/registrations/own",

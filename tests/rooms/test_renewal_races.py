@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fleet import device_csr
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import Unauthorized
 from fleetroot.hub.live import LiveSession
 from fleetroot.hub.model import Accepted, Channel, CredentialAnswer, CredentialWish, Issued
@@ -55,7 +56,9 @@ async def test_device_revoked_before_its_renewal_is_recorded_gets_no_certificate
     session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
 
     async def revoke_at_the_second_write() -> None:
-        bench.store.before_write.append(lambda: bench.registry.revoke(bench.made.namespace, DEVICE))
+        bench.store.before_write.append(
+            lambda: bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
+        )
 
     bench.store.after_write.append(revoke_at_the_second_write)  # behind the opening of the request
     await renew(bench, session)
@@ -69,7 +72,7 @@ async def test_device_revoked_before_its_renewal_is_signed_gets_no_certificate(
     """The revocation has committed and its notice has not been heard: the session still lives."""
     wire = Wire()
     session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
-    await bench.registry.revoke(bench.made.namespace, DEVICE)
+    await bench.registry.revoke(bench.made.namespace, DEVICE, by=SYSTEM)
     await renew(bench, session)
     assert [type(answer) for answer in wire.answers] == [Accepted, Unauthorized]
     assert len(await bench.inventory(DEVICE)) == 1
@@ -80,7 +83,7 @@ async def test_device_disabled_before_its_renewal_is_recorded_gets_no_certificat
 ) -> None:
     wire = Wire()
     session = await bench.connect(DEVICE, await bench.provision(DEVICE), wire)
-    await bench.registry.set_enabled(bench.made.namespace, DEVICE, False)
+    await bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
     await renew(bench, session)
     assert not any(isinstance(answer, Issued) for answer in wire.answers)
     assert len(await bench.inventory(DEVICE)) == 1

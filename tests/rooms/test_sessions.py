@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from fleet import Certified
+from fleetroot.audit import SYSTEM
 from fleetroot.errors import Unauthorized, Unavailable
 from fleetroot.hub import sessions
 from fleetroot.hub.live import LiveSession
@@ -150,7 +151,7 @@ async def test_sessions_that_begin_while_others_do_share_a_unit_of_work(bench: W
 
 async def test_device_that_is_refused_takes_nobody_along(bench: Workbench) -> None:
     certified = [await bench.provision(name) for name in ("dev-1", "dev-2")]
-    await bench.registry.revoke(bench.made.namespace, "dev-1")
+    await bench.registry.revoke(bench.made.namespace, "dev-1", by=SYSTEM)
     connects = zip(("dev-1", "dev-2"), certified, strict=True)
     refused, session = await asyncio.gather(
         *(bench.connect(*each) for each in connects), return_exceptions=True

@@ -15,7 +15,11 @@ from sqlalchemy import Engine, inspect
 
 import database
 from fleet import Fleet, device_csr
-from fleetroot.errors import Unavailable
+from fleetroot.access import Grant, OidcIssuer, Role
+from fleetroot.access.access import Access
+from fleetroot.access.approvals import Guarded
+from fleetroot.audit import SYSTEM
+from fleetroot.errors import ApprovalNeeded, Unavailable
 from fleetroot.hub.model import CertificateProof, Channel, CredentialWish, Message
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from fleetroot.storage import migrate
@@ -54,11 +58,13 @@ async def live_in(bench: Workbench) -> None:
     certified = await bench.provision("dev-1")
     revoked = await bench.provision("dev-2")
     session = await bench.connect("dev-2", revoked)
-    await bench.registry.revoke(made.namespace, "dev-2", disable=True)
+    await bench.registry.revoke(made.namespace, "dev-2", disable=True, by=SYSTEM)
     await bench.outbox.drain()
     assert session.ended is not None
     keyed = EnrollmentSettings(policy_id=None, initial_twin='{"tags":{"site":"plant"}}')
-    await bench.administration.put(made.service, EnrollmentKind.INDIVIDUAL, "dev-3", keyed)
+    await bench.administration.put(
+        made.service, EnrollmentKind.INDIVIDUAL, "dev-3", keyed, by=SYSTEM
+    )
 
     class Silent(Wire):
         """Acknowledges no answer, so that the request stays."""
@@ -76,6 +82,23 @@ async def live_in(bench: Workbench) -> None:
     wish = CredentialWish("dev-1", device_csr("dev-1")[1], None)
     await bench.renew(session, "1", wish)
     bench.hubs.disconnect(session)
+    await bench.access.first_token(None)
+    await bench.access.put_oidc_issuer(
+        OidcIssuer(
+            "corp",
+            "https://id.example",
+            "audience",
+            "roles",
+            {"admins": Grant(Role.READER, made.namespace.id)},
+            None,
+            bench.clock.now(),
+        ),
+        by=SYSTEM,
+    )
+    guarded = Access(bench.store, bench.clock, second_person_for=[Guarded.BACK_UP])
+    with pytest.raises(ApprovalNeeded):
+        await guarded.claim(Guarded.BACK_UP, "backup", by=SYSTEM)
+    await bench.audit_log.write()
     await bench.settled()
 
 

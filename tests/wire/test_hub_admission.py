@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from structlog.testing import capture_logs
 
 from fleet import Certified, Fleet, device_csr, refusal
+from fleetroot.audit import SYSTEM
 from fleetroot.clock import ManualClock
 from fleetroot.errors import Unavailable
 from fleetroot.gateway.mqtt import ConnackCode, Connect
@@ -342,7 +343,7 @@ async def test_revocation_while_a_session_begins_leaves_none(
         monkeypatch.undo()
         try:
             begun = None if first else await write(unit)
-            await fleet.server.registry.revoke(namespace, "dev-1")
+            await fleet.server.registry.revoke(namespace, "dev-1", by=SYSTEM)
             await fleet.server._outbox.drain()
             return await write(unit) if first else begun
         finally:

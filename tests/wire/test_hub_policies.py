@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from fleet import Certified, Fleet, refusal
 from fleetroot import sas
+from fleetroot.audit import SYSTEM
 from fleetroot.gateway.mqtt import ConnackCode
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 
@@ -16,7 +17,7 @@ async def move_to_a_second_policy(fleet: Fleet) -> None:
     """Moves the group `default` to another policy of the namespace, which every hub trusts."""
     server = fleet.server
     namespace = await server.registry.namespace("default")
-    await server.registry.create_policy(namespace, "second")
+    await server.registry.create_policy(namespace, "second", by=SYSTEM)
     await server.hubs.synchronize(namespace)
     await fleet.enroll("default", group=True, policy="second", again=True)
 
@@ -25,16 +26,16 @@ async def provisioned_elsewhere(fleet: Fleet, registration_id: str) -> Certified
     """A certificate of the device of that id in a namespace with a hub of its own."""
     server = fleet.server
     namespace = await server.registry.create_namespace(
-        "other", subscription_id="s", resource_group="g", pki_url="http://pki.example"
+        "other", subscription_id="s", resource_group="g", pki_url="http://pki.example", by=SYSTEM
     )
-    policy = await server.registry.create_policy(namespace, "default")
+    policy = await server.registry.create_policy(namespace, "default", by=SYSTEM)
     hub = await server.hubs.create(namespace, "other", OTHER_HUB)
     await server.hubs.synchronize(namespace)
     service = await server.administration.create_service(
-        namespace, "other", host_name=OTHER_HUB, hub_ids=[hub.id]
+        namespace, "other", host_name=OTHER_HUB, hub_ids=[hub.id], by=SYSTEM
     )
     group = await server.administration.put(
-        service, EnrollmentKind.GROUP, "default", EnrollmentSettings(policy_id=policy.id)
+        service, EnrollmentKind.GROUP, "default", EnrollmentSettings(policy_id=policy.id), by=SYSTEM
     )
     token = fleet.provisioning_token(
         registration_id,

@@ -1,60 +1,91 @@
-"""Who calls: the bearer token of the operator, or a shared access signature.
+"""Who calls, and whether they may: bearer tokens, and shared access signatures.
 
-Default deny: a route that asks none of these answers only what anybody may know.
+Default deny. A route of the operator API names the permission that it needs with `needs`; one that
+names none cannot be made.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
 
+from fleetroot.access import Caller, Permission
+from fleetroot.api.routing import AuthorizedRoute
+from fleetroot.api.services import services_of
+from fleetroot.api.tracing import peer_of, trace_id_of
+from fleetroot.audit import Actor
 from fleetroot.errors import Unauthorized
 from fleetroot.sas import SasToken
 
-_BEARER = "bearer "  # a scheme's case does not matter (RFC 9110 §11.1)
-_MAX_TOKEN_CHARACTERS = 4096
+F = TypeVar("F", bound=Callable[..., Any])
+_BEARER: Final = "bearer "  # a scheme's case does not matter (RFC 9110 §11.1)
+_NEEDS: Final = "_fleetroot_permission"
 
 
-class AdminToken:
-    """The bootstrap token, known here by its SHA-256 only."""
+def needs(permission: Permission) -> Callable[[F], F]:
+    """Says what an endpoint asks of its caller."""
 
-    __slots__ = ("_sha256",)
+    def mark(endpoint: F) -> F:
+        setattr(endpoint, _NEEDS, permission)
+        return endpoint
 
-    def __init__(self, sha256: bytes) -> None:
-        self._sha256 = sha256
-
-    def is_it(self, token: str) -> bool:
-        """Whether `token` is the one; compared in constant time."""
-        if len(token) > _MAX_TOKEN_CHARACTERS:
-            return False
-        return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._sha256)
+    return mark
 
 
-def _admin_token(request: Request) -> AdminToken:
-    token: AdminToken = request.app.state.admin_token
-    return token
-
-
-def bears_admin_token(request: Request) -> bool:
-    """Whether the request bears the operator's token."""
-    header = request.headers.get("authorization", "")
-    if not header.lower().startswith(_BEARER):
-        return False
-    return _admin_token(request).is_it(header[len(_BEARER) :].strip())
-
-
-def require_operator(request: Request) -> None:
-    """Lets the operator pass.
+def permission_of(path: str, endpoint: Callable[..., Any]) -> Permission:
+    """What the endpoint of a route asks of its caller.
 
     Raises:
-        Unauthorized: anybody else.
+        TypeError: it does not say.
     """
-    if not bears_admin_token(request):
+    permission = getattr(endpoint, _NEEDS, None)
+    if not isinstance(permission, Permission):
+        raise TypeError(f"{path} does not say what it needs")
+    return permission
+
+
+class OperatorRoute(AuthorizedRoute):
+    """A route for callers with a bearer token whose roles carry the permission that it needs."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        self.permission = permission_of(path, endpoint)
+        super().__init__(path, endpoint, **more)
+
+    async def authorize(self, request: Request) -> None:
+        caller = await authenticate(request)
+        caller.require(self.permission, services_of(request).namespace.id)
+
+
+def bearer_of(request: Request) -> str | None:
+    """The bearer token of a request (RFC 6750 §2.1), not looked at yet."""
+    header = request.headers.get("authorization", "")
+    return header[len(_BEARER) :].strip() if header.lower().startswith(_BEARER) else None
+
+
+async def authenticate(request: Request) -> Caller:
+    """Who bears the request's token.
+
+    Raises:
+        Unauthorized: nobody, or it is not good any more.
+        Unavailable: the database cannot answer now.
+    """
+    bearer = bearer_of(request)
+    if bearer is None:
         raise Unauthorized("no operator token")
+    caller = await services_of(request).access.authenticate(
+        bearer, peer_of(request.scope), trace_id_of(request.scope)
+    )
+    request.state.actor = caller.actor
+    return caller
+
+
+def actor_of(request: Request) -> Actor:
+    """Who acts, on a route that has authenticated its caller."""
+    actor: Actor = request.state.actor
+    return actor
 
 
 def shared_access_token(request: Request) -> SasToken:
@@ -66,11 +97,11 @@ def shared_access_token(request: Request) -> SasToken:
     return SasToken.parse(request.headers.get("authorization", ""))
 
 
-def require_operator_or_loopback(request: Request) -> None:
-    """Lets the operator pass, and whoever calls from this machine.
+async def require_reader_or_loopback(request: Request) -> None:
+    """Lets pass who may read everything, and whoever calls from this machine.
 
     Raises:
-        Unauthorized: anybody else.
+        Unauthorized, Forbidden: anybody else.
     """
     if request.client is not None:
         try:
@@ -78,7 +109,7 @@ def require_operator_or_loopback(request: Request) -> None:
                 return
         except ValueError:
             pass
-    require_operator(request)
+    (await authenticate(request)).require(Permission.READ, services_of(request).namespace.id)
 
 
-OperatorOrLoopback = Annotated[None, Depends(require_operator_or_loopback)]
+ReaderOrLoopback = Annotated[None, Depends(require_reader_or_loopback)]

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fleetroot.api import enrollments, errors, explain, operator
-from fleetroot.api.access import AdminToken, OperatorOrLoopback
+from fleetroot.api import (
+    approvals,
+    audit_log,
+    enrollments,
+    errors,
+    explain,
+    oidc_issuers,
+    operator,
+    tokens,
+)
+from fleetroot.api.access import ReaderOrLoopback
+from fleetroot.api.arm import devices
 from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
 from fleetroot.api.services import Services, services_of
+from fleetroot.api.tracing import Traced
 from fleetroot.errors import NotFound
 from fleetroot.gateway.refusals import Refusals
+
+OPERATOR: Final = (
+    operator.router,
+    explain.router,
+    tokens.router,
+    oidc_issuers.router,
+    approvals.router,
+    audit_log.router,
+)
+
+MANAGEMENT: Final = (devices.router,)
 
 
 def https_application(
     services: Services,
-    admin_token: AdminToken,
     refusals: Refusals,
     max_body_bytes: int,
     metrics: CollectorRegistry,
 ) -> FastAPI:
-    """What operators and services find on the HTTPS port: health, metrics, the operator API and the
-    provisioning service API.
+    """What operators and services find on the HTTPS port: health, metrics, the operator and
+    management APIs, and the provisioning service API.
     """
     app = _application(services, refusals, max_body_bytes)
-    app.state.admin_token = admin_token
-    app.include_router(operator.router)
-    app.include_router(explain.router)
+    for router in (*OPERATOR, *MANAGEMENT):
+        app.include_router(router)
     app.include_router(enrollments.router)
 
     @app.get("/healthz")
@@ -38,7 +60,7 @@ def https_application(
         return {"status": "ready"}
 
     @app.get("/metrics")
-    async def metrics_(_: OperatorOrLoopback) -> Response:
+    async def metrics_(_: ReaderOrLoopback) -> Response:
         """Metrics in Prometheus's text format; without a token from this machine only."""
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
@@ -64,14 +86,13 @@ class DevicePort:
             await self._others(scope, receive, send)
 
 
-def console_application(
-    services: Services, admin_token: AdminToken, refusals: Refusals, max_body_bytes: int
-) -> FastAPI:
-    """The console port: the operator API, for clients that must not be asked for a certificate."""
+def console_application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
+    """The console port: the operator and management APIs, for clients that must not be asked for a
+    certificate.
+    """
     app = _application(services, refusals, max_body_bytes)
-    app.state.admin_token = admin_token
-    app.include_router(operator.router)
-    app.include_router(explain.router)
+    for router in (*OPERATOR, *MANAGEMENT):
+        app.include_router(router)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -111,4 +132,5 @@ def _application(services: Services, refusals: Refusals, max_body_bytes: int) ->
     app.add_middleware(
         errors.BodyLimit, limit=max_body_bytes, refusals=refusals, clock=services.clock
     )
+    app.add_middleware(Traced)
     return app

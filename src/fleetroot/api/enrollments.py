@@ -16,9 +16,12 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot import sas
-from fleetroot.api.access import bears_admin_token, shared_access_token
+from fleetroot.access import Permission
+from fleetroot.api.access import actor_of, authenticate, bearer_of, shared_access_token
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
+from fleetroot.api.tracing import peer_of, trace_id_of
+from fleetroot.audit import Actor, ActorKind
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.provisioning.administration import EnrollmentWithKeys
@@ -59,10 +62,23 @@ class _EnrollmentRoute(AuthorizedRoute):
     async def authorize(self, request: Request) -> None:
         administration = services_of(request).administration
         service = await administration.service()
-        if not bears_admin_token(request):
-            reads = request.method == "GET"
+        reads = request.method == "GET"
+        if bearer_of(request) is not None:
+            caller = await authenticate(request)
+            # Keys are in every answer.
+            caller.require(Permission.READ_SECRETS, service.namespace_id)
+            if not reads:
+                caller.require(Permission.WRITE_ENROLLMENTS, service.namespace_id)
+        else:
             right = Right.ENROLLMENT_READ if reads else Right.ENROLLMENT_WRITE
-            await administration.authorize(service, shared_access_token(request), right)
+            token = shared_access_token(request)
+            await administration.authorize(service, token, right)
+            request.state.actor = Actor(
+                ActorKind.SHARED_ACCESS,
+                f"{service.name}/{token.key_name}",
+                peer_of(request.scope),
+                trace_id_of(request.scope),
+            )
         request.state.service = service
 
 
@@ -183,7 +199,7 @@ async def delete_enrollment(
 ) -> Response:
     """Deletes an individual enrollment."""
     await services_of(request).administration.delete(
-        service, EnrollmentKind.INDIVIDUAL, id_, _etag(if_match)
+        service, EnrollmentKind.INDIVIDUAL, id_, _etag(if_match), by=actor_of(request)
     )
     return Response(status_code=204)
 
@@ -194,7 +210,7 @@ async def delete_group(
 ) -> Response:
     """Deletes an enrollment group."""
     await services_of(request).administration.delete(
-        service, EnrollmentKind.GROUP, id_, _etag(if_match)
+        service, EnrollmentKind.GROUP, id_, _etag(if_match), by=actor_of(request)
     )
     return Response(status_code=204)
 
@@ -240,6 +256,7 @@ async def _put(
         keep_policy=version < _KNOWS_POLICIES
         and "credential_policy_name" not in body.model_fields_set,
         if_match=_etag(if_match),
+        by=actor_of(request),
     )
     return await _shown(request, service, made)
 

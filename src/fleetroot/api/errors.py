@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleetroot.api.arm import errors as arm
+from fleetroot.api.tracing import peer_of, trace_id_of
 from fleetroot.clock import Clock
 from fleetroot.errors import ErrorCode, FleetrootError, InvalidArgument, TooLarge, error_of_code
 from fleetroot.gateway.error_bodies import error_body
@@ -35,17 +37,20 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
             "http",
             f"{error.reason}: {request.url.path}",
             label=error.code.name,
-            peer=_peer(request.scope),
+            peer=peer_of(request.scope),
+            trace_id=trace_id_of(request.scope),
             charge=error.code in _CHARGED,
+            actor=getattr(request.state, "actor", None),
         )
-        headers = {"x-ms-error-code": str(error.code.value), "x-ms-request-id": trace_id}
+        headers = {"x-ms-error-code": str(error.code.value)}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
         if error.code.status == 401:
             headers["www-authenticate"] = "Bearer"
             headers["connection"] = "close"  # who guesses pays for a handshake each time
+        is_arm = arm.is_arm(request.url.path)
         return Response(
-            error_body(error, clock.now(), trace_id),
+            arm.arm_error_body(error) if is_arm else error_body(error, clock.now(), trace_id),
             status or error.code.status,
             headers,
             media_type="application/json",
@@ -74,11 +79,6 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    return f"{client[0]}:{client[1]}" if client else "?"
 
 
 class BodyLimit:
@@ -113,10 +113,15 @@ class BodyLimit:
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         error = TooLarge(f"a body is at most {self._limit} bytes")
-        trace_id = self._refusals.add("http", error, label=error.code.name, peer=_peer(scope))
-        body = error_body(error, self._clock.now(), trace_id)
+        trace_id = trace_id_of(scope)
+        self._refusals.add(
+            "http", error, label=error.code.name, peer=peer_of(scope), trace_id=trace_id
+        )
+        if arm.is_arm(scope["path"]):
+            body = arm.arm_error_body(error)
+        else:
+            body = error_body(error, self._clock.now(), trace_id)
         headers = [
-            (b"x-ms-request-id", trace_id.encode()),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from fleetroot.api.operator import OperatorRoute, certificate_body, device_body, policy_names
+from fleetroot.access import Permission
+from fleetroot.api.access import OperatorRoute, needs
+from fleetroot.api.operator import certificate_body, device_body, policy_names
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.gateway.reasons import ADVICE
@@ -24,6 +26,7 @@ _MAX_GROUPS = 20  # of enrollment groups that are listed
 
 
 @router.get("/registrations/{registration_id}/explanation")
+@needs(Permission.READ)
 async def registration(
     request: Request, registration_id: str, service: str | None = None
 ) -> dict[str, Any]:
@@ -49,6 +52,7 @@ async def registration(
 
 
 @router.get("/devices/{device_id}/explanation")
+@needs(Permission.READ)
 async def device(request: Request, device_id: str) -> dict[str, Any]:
     """What a hub holds a device against, its certificates, connections and last refusals. An id
     that nobody knows has an explanation too.
@@ -69,6 +73,7 @@ async def device(request: Request, device_id: str) -> dict[str, Any]:
 
 
 @router.get("/refusals")
+@needs(Permission.READ)
 async def refusals(
     request: Request, tracking_id: Annotated[str, Query(alias="trackingId", max_length=64)]
 ) -> dict[str, Any]:

@@ -17,20 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
-from fleetroot.api.access import require_operator
-from fleetroot.api.routing import AuthorizedRoute
+from fleetroot.access import Permission
+from fleetroot.api.access import OperatorRoute, actor_of, needs
 from fleetroot.api.services import Services, services_of
 from fleetroot.clock import iso8601
 from fleetroot.hub.model import Event
 from fleetroot.registry.model import Authority, Certificate, Device
-
-
-class OperatorRoute(AuthorizedRoute):
-    """A route for the operator alone."""
-
-    async def authorize(self, request: Request) -> None:
-        require_operator(request)
-
 
 router = APIRouter(prefix="/fleetroot", route_class=OperatorRoute)
 
@@ -48,6 +40,7 @@ class RevokeBody(BaseModel):
 
 
 @router.get("/status")
+@needs(Permission.READ)
 async def status(request: Request) -> dict[str, Any]:
     """What this server is and how it stands."""
     services = services_of(request)
@@ -83,6 +76,7 @@ async def status(request: Request) -> dict[str, Any]:
 
 
 @router.get("/devices")
+@needs(Permission.READ)
 async def devices(request: Request, after: str = "", limit: _Limit = 100) -> dict[str, Any]:
     """A page of devices, by id; `next` is the `after` of the next page."""
     services = services_of(request)
@@ -95,6 +89,7 @@ async def devices(request: Request, after: str = "", limit: _Limit = 100) -> dic
 
 
 @router.get("/devices/{device_id}")
+@needs(Permission.READ)
 async def device(request: Request, device_id: str) -> dict[str, Any]:
     """One device, with its newest certificates."""
     services = services_of(request)
@@ -114,13 +109,17 @@ async def device(request: Request, device_id: str) -> dict[str, Any]:
 
 
 @router.post("/devices/{device_id}/revoke")
+@needs(Permission.WRITE_DEVICES)
 async def revoke(
     request: Request, device_id: str, body: RevokeBody | None = None
 ) -> dict[str, Any]:
     """Revokes every certificate of a device and ends its connection."""
     services = services_of(request)
     revocation = await services.registry.revoke(
-        services.namespace, device_id, disable=body.disable if body else False
+        services.namespace,
+        device_id,
+        disable=body.disable if body else False,
+        by=actor_of(request),
     )
     return {
         "device": device_body(revocation.device, await policy_names(services)),
@@ -129,22 +128,29 @@ async def revoke(
 
 
 @router.post("/devices/{device_id}/disable")
+@needs(Permission.WRITE_DEVICES)
 async def disable(request: Request, device_id: str) -> dict[str, Any]:
     """Refuses a device's connections and ends the live one; its certificates stay as they are."""
     services = services_of(request)
-    found = await services.registry.set_enabled(services.namespace, device_id, False)
+    found = await services.registry.set_enabled(
+        services.namespace, device_id, False, by=actor_of(request)
+    )
     return device_body(found, await policy_names(services))
 
 
 @router.post("/devices/{device_id}/enable")
+@needs(Permission.WRITE_DEVICES)
 async def enable(request: Request, device_id: str) -> dict[str, Any]:
     """Lets a device in again."""
     services = services_of(request)
-    found = await services.registry.set_enabled(services.namespace, device_id, True)
+    found = await services.registry.set_enabled(
+        services.namespace, device_id, True, by=actor_of(request)
+    )
     return device_body(found, await policy_names(services))
 
 
 @router.get("/certificates")
+@needs(Permission.READ)
 async def certificates(
     request: Request,
     device: str | None = None,
@@ -164,6 +170,7 @@ async def certificates(
 
 
 @router.get("/certificates/{name}")
+@needs(Permission.READ)
 async def certificate(request: Request, name: str) -> dict[str, Any]:
     """One certificate, by serial number or fingerprint, with its PEM text."""
     services = services_of(request)
@@ -177,6 +184,7 @@ async def certificate(request: Request, name: str) -> dict[str, Any]:
 
 
 @router.get("/events")
+@needs(Permission.READ)
 async def events(
     request: Request,
     hub: str = "default",

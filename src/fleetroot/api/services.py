@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from fastapi import Request
 
+from fleetroot.access import TokenText
+from fleetroot.access.access import Access
+from fleetroot.audit.audit import AuditLog
 from fleetroot.clock import Clock
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
+from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.registry import Registry
 
@@ -19,6 +24,9 @@ class Services:
     """The rooms' faces, and what `status` tells of the server."""
 
     registry: Registry
+    device_resources: DeviceResources
+    access: Access
+    audit_log: AuditLog
     administration: Administration
     hubs: Hubs
     namespace: Namespace
@@ -28,6 +36,7 @@ class Services:
     master_key_where: str
     database: str
     pki_url: str
+    keep_first_token: Callable[[TokenText], None]
 
 
 def services_of(request: Request) -> Services:

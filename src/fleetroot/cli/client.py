@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -26,9 +26,20 @@ class Target:
     url: str
     token: str
     ca: str | None
+    bootstrap_file: Path | None = None  # where the token is from
 
     def __repr__(self) -> str:
         return f"Target({self.url})"
+
+    def reread(self) -> str | None:
+        """The token that is now where this one is from; None where that is no file."""
+        if self.bootstrap_file is None:
+            return None
+        try:
+            token = json.loads(self.bootstrap_file.read_text())["adminToken"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return token if isinstance(token, str) else None
 
 
 class CannotReach(click.ClickException):
@@ -43,6 +54,8 @@ class Client:
             context = ssl.create_default_context(cafile=target.ca)
         except (OSError, ssl.SSLError) as error:
             raise click.ClickException(f"cannot use the CA file {target.ca}: {error}") from error
+        self._target = target
+        self._token = target.token
         self._client = httpx.Client(
             base_url=target.url,
             headers={"authorization": f"Bearer {target.token}"},
@@ -68,18 +81,43 @@ class Client:
         """`DELETE path`."""
         self._ask("DELETE", path)
 
+    def stream(self, method: str, path: str) -> Iterator[bytes]:
+        """The body that is answered, as it comes."""
+        try:
+            with self._client.stream(method, path) as response:
+                if not response.is_success:
+                    response.read()
+                    raise click.ClickException(_refusal(response))
+                yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise CannotReach(_why(str(self._client.base_url), error)) from error
+
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         try:
             response = self._client.request(method, path, **more)
+            if response.status_code == 401 and self._take_new_token():
+                response = self._client.request(method, path, **more)
         except httpx.HTTPError as error:
             raise CannotReach(_why(str(self._client.base_url), error)) from error
         if response.is_success:
             return response.json() if response.content else None
-        try:
-            message = response.json()["message"]
-        except (ValueError, KeyError, TypeError):
-            message = f"the server answered {response.status_code}"
-        raise click.ClickException(str(message))
+        raise click.ClickException(_refusal(response))
+
+    def _take_new_token(self) -> bool:
+        """Whether the token of the data folder is another one by now: it was rotated."""
+        token = self._target.reread()
+        if token is None or token == self._token:
+            return False
+        self._token = token
+        self._client.headers["authorization"] = f"Bearer {token}"
+        return True
+
+
+def _refusal(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {response.status_code}"
 
 
 def _why(url: str, error: httpx.HTTPError) -> str:
@@ -112,7 +150,12 @@ def find_target(data: Path, server: str | None, token: str | None, ca: str | Non
     dialled = host if bind in ("0.0.0.0", "::") else bind  # noqa: S104
     if ":" in dialled:
         dialled = f"[{dialled}]"
-    return Target(f"https://{dialled}:{port}", token or found_token, ca or found_ca)
+    url, ca = f"https://{dialled}:{port}", ca or found_ca
+    if token is not None:
+        return Target(url, token, ca)
+    if found_token is None:
+        raise click.ClickException("the token of the first start was revoked: give --token")
+    return Target(url, found_token, ca, path)
 
 
 def asks_server(

@@ -7,13 +7,17 @@ import sys
 import click
 
 from fleetroot import __version__
+from fleetroot.cli.approvals import approval
+from fleetroot.cli.audit import audit
 from fleetroot.cli.certificates import certificates
 from fleetroot.cli.device import device
 from fleetroot.cli.devices import devices
 from fleetroot.cli.enrollments import enrollments
 from fleetroot.cli.events import events
 from fleetroot.cli.explain import explain, explain_device, registration
+from fleetroot.cli.oidc_issuers import oidc_issuer
 from fleetroot.cli.status import status
+from fleetroot.cli.tokens import token
 from fleetroot.cli.up import up
 
 
@@ -34,6 +38,10 @@ for command in (
     events,
     device,
     explain,
+    token,
+    oidc_issuer,
+    approval,
+    audit,
 ):
     fleetroot.add_command(command)
 

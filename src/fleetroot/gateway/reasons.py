@@ -32,6 +32,7 @@ ADVICE: Final[dict[str, str]] = {
         "The device belongs to another enrollment: use that one's key, or delete that enrollment."
     ),
     "token names another key": "The token's `skn` must be `registration`, or be left out.",
+    "missing api-version": "Say which api-version the client speaks; docs/wire.md lists them.",
     "unknown api-version": "Use an api-version that docs/wire.md lists.",
     "no linked hub": "Link a hub to the service, or correct the enrollment's `iotHubs`.",
     "CSR without a policy": (

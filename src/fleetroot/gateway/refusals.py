@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import structlog
 
+from fleetroot.audit import Actor, ActorKind, Entry, Outcome
 from fleetroot.clock import Clock
 from fleetroot.errors import FleetrootError, Throttled, Unavailable
 from fleetroot.gateway.reasons import label_of, label_of_error
@@ -44,6 +45,7 @@ class Refusals:
         history: RefusalHistory | None = None,
         lines_per_second: float = 20.0,
         charge: Callable[[str], object] = lambda _source: None,
+        note: Callable[[Entry, str], None] = lambda _entry, _label: None,
     ) -> None:
         """Describes what becomes of a refusal.
 
@@ -53,11 +55,13 @@ class Refusals:
             history: where the last refusals of devices are kept.
             lines_per_second: most lines of the log, on the long run.
             charge: told the source of each refusal that is the peer's own fault.
+            note: told each, as an entry for the audit log, and its reason as it is counted.
         """
         self.history = history or RefusalHistory()
         self._count = count
         self._clock = clock
         self._charge = charge
+        self._note = note
         monotonic = clock.monotonic
         self._pace_of_source: Pace[tuple[str, str, str]] = Pace(
             1 / _SECONDS_OF_SOURCE, _LINES_OF_SOURCE, monotonic
@@ -76,6 +80,7 @@ class Refusals:
         trace_id: str | None = None,
         label: str | None = None,
         charge: bool = True,
+        actor: Actor | None = None,
     ) -> str:
         """Reports a refusal; returns its trace id, which may be shown to the peer.
 
@@ -89,6 +94,7 @@ class Refusals:
             trace_id: of the connection or request; None makes one.
             label: what is counted, where it is not what `reason` starts with.
             charge: the peer's address answers for it. What passes by itself is never charged.
+            actor: who it is for certain, where that is known.
         """
         trace_id = trace_id or new_trace_id()
         device = about.id if about else device
@@ -108,12 +114,25 @@ class Refusals:
                 self._clock.now(), _printable(peer), trace_id, _printable(reason)
             )
             self.history.add(subject, kind, label, source, occurrence)
+        peer, reason = _printable(peer), _printable(reason)
+        named = f"{about.kind}/{about.id}" if about else f"device/{device}" if device else "peer"
+        self._note(
+            Entry(
+                self._clock.now(),
+                actor or Actor(ActorKind.UNKNOWN, "", peer, trace_id),
+                kind,
+                _printable(named),
+                outcome=Outcome.REFUSED,
+                reason=reason,
+            ),
+            label,
+        )
         if self._is_worth_a_line(kind, label, source):
             _log.info(
                 "refused",
                 kind=kind,
-                reason=_printable(reason),
-                peer=_printable(peer),
+                reason=reason,
+                peer=peer,
                 device=None if device is None else _printable(device),
                 trace_id=trace_id,
             )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 from uuid import uuid4
 
-from fleetroot import sas
+from fleetroot import audit, sas
+from fleetroot.audit import Action, Actor, Entry
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import (
@@ -27,6 +29,10 @@ from fleetroot.registry.model import Namespace
 from fleetroot.storage import Store, Transaction
 
 _ANY: Final = "*"
+_SUBJECTS: Final = {
+    EnrollmentKind.INDIVIDUAL: "enrollment",
+    EnrollmentKind.GROUP: "enrollment-group",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Administration:
         self._clock = clock
 
     async def create_service(
-        self, namespace: Namespace, name: str, *, host_name: str, hub_ids: list[str]
+        self, namespace: Namespace, name: str, *, host_name: str, hub_ids: list[str], by: Actor
     ) -> Service:
         """Creates a provisioning service with an ID scope and shared access policies of its own,
         linked to hubs.
@@ -67,6 +73,10 @@ class Administration:
             for hub_id in hub_ids:
                 services.link(tx, service.id, hub_id)
             shared_access.create(tx, self._sealer, service.id, shared_access.PROVISIONING_POLICIES)
+            subject = f"provisioning-service/{name}"
+            audit.append(
+                tx, Entry(now, by, Action.CREATE_PROVISIONING_SERVICE, subject, namespace.id)
+            )
 
         await self._store.write(unit)
         return service
@@ -152,6 +162,7 @@ class Administration:
         secondary_key: bytes | None = None,
         keep_policy: bool = False,
         if_match: str | None = None,
+        by: Actor,
     ) -> EnrollmentWithKeys:
         """Creates an enrollment, or replaces the one that `if_match` names by its etag (`*`: any).
         Keys that are left out are kept, or generated for a new one; `keep_policy` keeps the policy.
@@ -195,6 +206,7 @@ class Administration:
             if (there.etag if there else None) != (before.etag if before else None):
                 raise EtagMismatch("the enrollment was changed by somebody else just now")
             enrollments.save(tx, made)
+            _log(tx, Action.PUT_ENROLLMENT, service, made, by, now)
 
         await self._store.write(unit)
         return EnrollmentWithKeys(made, keys)
@@ -231,6 +243,8 @@ class Administration:
         kind: EnrollmentKind,
         enrollment_id: str,
         if_match: str | None = None,
+        *,
+        by: Actor,
     ) -> None:
         """Deletes an enrollment; devices that it provisioned keep what they have.
 
@@ -238,6 +252,7 @@ class Administration:
             EnrollmentNotFound: there is none.
             EtagMismatch: `if_match` names another version.
         """
+        now = self._clock.now()
 
         def unit(tx: Transaction) -> None:
             there = enrollments.find(tx, service.id, kind, enrollment_id)
@@ -246,8 +261,30 @@ class Administration:
             if if_match is not None:
                 _check_precondition(there, if_match)
             enrollments.delete_one(tx, there)
+            _log(tx, Action.DELETE_ENROLLMENT, service, there, by, now)
 
         await self._store.write(unit)
+
+
+def _log(
+    tx: Transaction,
+    action: Action,
+    service: Service,
+    enrollment: Enrollment,
+    by: Actor,
+    now: datetime,
+) -> None:
+    audit.append(
+        tx,
+        Entry(
+            now,
+            by,
+            action,
+            f"{_SUBJECTS[enrollment.kind]}/{enrollment.id}",
+            service.namespace_id,
+            details={"provisioningService": service.name, "enabled": enrollment.settings.enabled},
+        ),
+    )
 
 
 def _check_precondition(there: Enrollment | None, if_match: str | None) -> None:

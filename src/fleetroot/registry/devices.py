@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from fleetroot.errors import NotFound
 from fleetroot.ids import canonical, new_uuid
@@ -103,6 +103,8 @@ _ROTATE: Final = Command(
     )
 )
 
+_REMOVE: Final = Command(delete(devices).where(_is_device))
+
 
 def find(tx: Transaction, namespace_id: str, device_id: str) -> Device | None:
     """The device of that id, in any spelling."""
@@ -136,8 +138,8 @@ def draft(
     device_id: str,
     *,
     policy_id: str | None,
-    enrollment: str,
-    hub_id: str,
+    enrollment: str | None,
+    hub_id: str | None,
     now: datetime,
 ) -> Device:
     """A device that is not registered yet, with the generation its first certificate will carry."""
@@ -238,6 +240,12 @@ def rotate_generation(tx: Transaction, device: Device, now: datetime) -> None:
         new_etag=new_etag(),
         now=now,
     )
+    _tell_revoked(tx, device, now)
+
+
+def remove(tx: Transaction, device: Device, now: datetime) -> None:
+    """Removes the device, whose certificates are revoked already. Told through the outbox."""
+    tx.run(_REMOVE, namespace=device.namespace_id, key=device.device_key)
     _tell_revoked(tx, device, now)
 
 

@@ -25,6 +25,7 @@ class RevocationReason(StrEnum):
 
     UNSPECIFIED = "unspecified"
     SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
 
 
 def _row(

@@ -10,6 +10,8 @@ from uuid import uuid4
 
 from sqlalchemy import bindparam, select
 
+from fleetroot import audit
+from fleetroot.audit import Action, Actor, Entry
 from fleetroot.bus import OUTBOX, Bus
 from fleetroot.clock import Clock
 from fleetroot.custody import KeyCustody
@@ -65,7 +67,7 @@ class Registry:
     # --- namespaces, authorities, policies
 
     async def create_namespace(
-        self, name: str, *, subscription_id: str, resource_group: str, pki_url: str
+        self, name: str, *, subscription_id: str, resource_group: str, pki_url: str, by: Actor
     ) -> Namespace:
         """Creates a namespace and its root CA. `pki_url` is embedded in every certificate below it
         for ever.
@@ -97,6 +99,10 @@ class Registry:
                 created_at=now,
             )
             authorities.insert(tx, root, now)
+            audit.append(
+                tx,
+                Entry(now, by, Action.CREATE_NAMESPACE, f"namespace/{name}", namespace.id),
+            )
 
         try:
             await self._store.write(unit)
@@ -123,6 +129,7 @@ class Registry:
         leaf_validity: timedelta = policies.DEFAULT_LEAF_VALIDITY,
         leaf_key_types: Collection[KeyType] = policies.DEFAULT_LEAF_KEY_TYPES,
         authority_key_type: KeyType = KeyType.EC_P384,
+        by: Actor,
     ) -> Policy:
         """Creates a policy and the issuing CA that signs for it, under the namespace's root.
 
@@ -159,6 +166,17 @@ class Registry:
         def unit(tx: Transaction) -> None:
             authorities.insert(tx, issuing, now)
             policies.insert(tx, policy)
+            audit.append(
+                tx,
+                Entry(
+                    now,
+                    by,
+                    Action.CREATE_POLICY,
+                    f"policy/{name}",
+                    namespace.id,
+                    details={"issuingAuthority": issuing.id},
+                ),
+            )
 
         try:
             await self._store.write(unit)
@@ -215,7 +233,9 @@ class Registry:
         """
         return await self._store.read(lambda tx: devices.get(tx, namespace.id, device_id))
 
-    async def set_enabled(self, namespace: Namespace, device_id: str, enabled: bool) -> Device:
+    async def set_enabled(
+        self, namespace: Namespace, device_id: str, enabled: bool, *, by: Actor
+    ) -> Device:
         """Enables a device; or disables it: its connections are refused and its live one ends,
         while its certificates stay as they are.
 
@@ -228,6 +248,8 @@ class Registry:
             device = devices.get(tx, namespace.id, device_id)
             if device.enabled != enabled:
                 devices.set_enabled(tx, device, enabled, now)
+                action = Action.ENABLE_DEVICE if enabled else Action.DISABLE_DEVICE
+                audit.append(tx, Entry(now, by, action, _about(device), namespace.id))
             return devices.get(tx, namespace.id, device_id)
 
         device = await self._store.write(unit)
@@ -235,7 +257,7 @@ class Registry:
         return device
 
     async def revoke(
-        self, namespace: Namespace, device_id: str, *, disable: bool = False
+        self, namespace: Namespace, device_id: str, *, disable: bool = False, by: Actor
     ) -> Revocation:
         """Revokes every certificate ever issued to a device and rotates its generation, in one
         transaction; its live connection ends. It may provision again unless `disable`.
@@ -251,6 +273,11 @@ class Registry:
             devices.rotate_generation(tx, device, now)
             if disable and device.enabled:
                 devices.set_enabled(tx, device, False, now)
+            details = {"certificates": revoked, "disable": disable}
+            audit.append(
+                tx,
+                Entry(now, by, Action.REVOKE_DEVICE, _about(device), namespace.id, details=details),
+            )
             return Revocation(devices.get(tx, namespace.id, device_id), revoked)
 
         revocation = await self._store.write(unit)
@@ -316,3 +343,7 @@ class Registry:
     async def totals(self) -> tuple[int, int]:
         """How many devices are registered, and how many certificates were ever issued."""
         return await self._store.read(lambda tx: (devices.count(tx), inventory.count(tx)))
+
+
+def _about(device: Device) -> str:
+    return f"device/{device.device_id}"

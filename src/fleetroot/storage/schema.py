@@ -52,6 +52,88 @@ configuration = Table(
     Column("version", LargeBinary, nullable=False),
 )
 
+# --- audit ----------------------------------------------------------------------------------
+
+# Only ever appended to. `audit.log` says what a line of it is.
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("seq", Sequence64, primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("namespace_id", Text, nullable=True),  # null: of the installation
+    Column("actor_kind", Text, nullable=False),  # audit.ActorKind
+    Column("actor", Text, nullable=False),
+    Column("peer", Text, nullable=True),
+    Column("trace_id", Text, nullable=True),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("outcome", Text, nullable=False),  # audit.Outcome
+    Column("reason", Text, nullable=True),
+    Column("details", Text, nullable=True),  # JSON
+    Index("ix_audit_entries_subject_seq", "subject", "seq"),
+    sqlite_autoincrement=True,
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+# --- access ---------------------------------------------------------------------------------
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),  # access.Role
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=True),  # null: everything
+    Column("sha256", LargeBinary, nullable=False),
+    # The secret before the last rotation, and until when it is still good.
+    Column("former_sha256", LargeBinary, nullable=True),
+    Column("former_until", UtcTime, nullable=True),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("rotated_at", UtcTime, nullable=True),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime, nullable=True),
+    Column("revoked_at", UtcTime, nullable=True),
+)
+
+# Whose tokens are taken beside ours.
+oidc_issuers = Table(
+    "oidc_issuers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("issuer", Text, nullable=False, unique=True),
+    Column("audience", Text, nullable=False),
+    Column("role_claim", Text, nullable=False),
+    Column("roles", Text, nullable=False),  # JSON: value of the claim to [role, namespace or null]
+    Column("ca", Text, nullable=True),  # PEM
+    Column("created_at", UtcTime, nullable=False),
+)
+
+# What one caller asked for and another must approve.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("action", Text, nullable=False),  # access.approvals.Guarded
+    Column("subject", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("decided_by", Text, nullable=True),
+    Column("decided_at", UtcTime, nullable=True),
+    Column("approved", Boolean, nullable=True),
+    Column("used_at", UtcTime, nullable=True),
+)
+
 # --- registry -------------------------------------------------------------------------------
 
 namespaces = Table(
@@ -117,6 +199,22 @@ devices = Table(
     Column("version", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+)
+
+# What the management API was told of a device; most devices, which came by provisioning, have none.
+device_resources = Table(
+    "device_resources",
+    metadata,
+    Column("namespace_id", Text, primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("location", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON object of strings
+    Column("properties", Text, nullable=False),  # JSON object
+    ForeignKeyConstraint(
+        ["namespace_id", "device_key"],
+        ["devices.namespace_id", "devices.device_key"],
+        ondelete="CASCADE",
+    ),
 )
 
 # The inventory: every operational certificate ever issued. No foreign key to `devices`: a row

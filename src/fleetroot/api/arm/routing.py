@@ -1,0 +1,156 @@
+"""How a management call is authorized, and what every resource has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Request
+
+from fleetroot.access import EVERYWHERE, Permission
+from fleetroot.api.access import authenticate, permission_of
+from fleetroot.api.routing import AuthorizedRoute
+from fleetroot.api.services import services_of
+from fleetroot.clock import iso8601
+from fleetroot.errors import InvalidArgument, NotFound
+from fleetroot.registry.model import Namespace
+
+PROVIDER: Final = "/subscriptions/{subscription}/resourceGroups/{group}/providers"
+NAMESPACE: Final = PROVIDER + "/Microsoft.DeviceRegistry/namespaces/{namespace}"
+PAGE: Final = 100
+REGISTRY_VERSIONS: Final = (
+    "2025-10-01",
+    "2025-11-01-preview",
+    "2026-03-01-preview",
+    "2026-11-02-preview",
+)
+_MAX_ETAG: Final = 256
+
+
+class ArmRoute(AuthorizedRoute):
+    """A route whose path may name a namespace, on which the caller needs the endpoint's permission;
+    without one, everywhere.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        self.permission = permission_of(path, endpoint)
+        super().__init__(path, endpoint, **more)
+
+    async def authorize(self, request: Request) -> None:
+        caller = await authenticate(request)
+        _check_api_version(request)
+        name = request.path_params.get("namespace")
+        if name is None:
+            caller.require(self.permission, EVERYWHERE)
+            return
+        try:
+            namespace = await find_namespace(request, name)
+        except NotFound:
+            # Who may not see everything does not learn which names there are.
+            caller.require(Permission.READ, EVERYWHERE)
+            raise
+        caller.require(self.permission, namespace.id)
+        request.state.namespace = namespace
+
+
+def _check_api_version(request: Request) -> None:
+    version = request.query_params.get("api-version")
+    if version is None:
+        raise InvalidArgument("api-version is required", reason="missing api-version")
+    if version not in REGISTRY_VERSIONS:
+        raise InvalidArgument(
+            f"api-version must be one of {', '.join(REGISTRY_VERSIONS)}",
+            reason="unknown api-version",
+        )
+
+
+async def find_namespace(request: Request, name: str) -> Namespace:
+    """The namespace that a path names.
+
+    Raises:
+        NotFound: there is none of that name in that subscription and resource group.
+    """
+    namespace = await services_of(request).registry.namespace(name)
+    path = request.path_params
+    same = (
+        path["subscription"].lower() == namespace.subscription_id.lower()
+        and path["group"].lower() == namespace.resource_group.lower()
+    )
+    if not same:
+        raise NotFound(f"there is no namespace {name} in this resource group")
+    return namespace
+
+
+def namespace_of(request: Request) -> Namespace:
+    """The namespace on which the route authorized its caller."""
+    namespace: Namespace = request.state.namespace
+    return namespace
+
+
+def namespace_path(namespace: Namespace) -> str:
+    """The resource id of a namespace."""
+    return (
+        f"/subscriptions/{namespace.subscription_id}/resourceGroups/{namespace.resource_group}"
+        f"/providers/Microsoft.DeviceRegistry/namespaces/{namespace.name}"
+    )
+
+
+def resource(
+    path: str,
+    name: str,
+    type_: str,
+    properties: Mapping[str, Any],
+    *,
+    created_at: datetime,
+    updated_at: datetime,
+    **more: Any,
+) -> dict[str, Any]:
+    """A resource as every list and answer shows it."""
+    return {
+        "id": path,
+        "name": name,
+        "type": type_,
+        "systemData": {
+            "createdAt": iso8601(created_at),
+            "lastModifiedAt": iso8601(updated_at),
+        },
+        "properties": dict(properties),
+        **more,
+    }
+
+
+def page_of(
+    request: Request, values: list[dict[str, Any]], *, limit: int, last: str | None
+) -> dict[str, Any]:
+    """A page; a full one has the link of the next, behind the name `last`."""
+    shown: dict[str, Any] = {"value": values}
+    if len(values) == limit and last is not None:
+        query = urlencode({"api-version": request.query_params["api-version"], "$skipToken": last})
+        shown["nextLink"] = f"{request.url.replace(query='')}?{query}".replace("??", "?")
+    return shown
+
+
+def skip_token(request: Request) -> str:
+    """Behind which name a page begins."""
+    return request.query_params.get("$skipToken", "")[:512]
+
+
+def if_match(request: Request) -> str | None:
+    """The etag that must be there: bare, in quotes, or `*`.
+
+    Raises:
+        InvalidArgument: it is too long to be one.
+    """
+    value = request.headers.get("if-match")
+    if value is None:
+        return None
+    if len(value) > _MAX_ETAG:
+        raise InvalidArgument("If-Match: is not an etag")
+    return value.strip().removeprefix("W/").strip('"')
+
+
+def creates_only(request: Request) -> bool:
+    """Whether nothing may be there: `If-None-Match: *`."""
+    return request.headers.get("if-none-match", "").strip() == "*"

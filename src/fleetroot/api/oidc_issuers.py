@@ -1,0 +1,97 @@
+"""OIDC issuers over the operator API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleetroot.access import EVERYWHERE, Grant, OidcIssuer, Permission, Role
+from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.services import Services, services_of
+from fleetroot.clock import iso8601
+
+router = APIRouter(prefix="/fleetroot/oidc-issuers", route_class=OperatorRoute)
+
+_Text = Annotated[str, Field(max_length=2048)]
+
+
+class GrantBody(BaseModel):
+    """What a value of the role claim gives."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role
+    namespace: str | None = Field(default=None, max_length=64)
+
+
+class IssuerBody(BaseModel):
+    """An issuer, but for its name; see `access.OidcIssuer`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    issuer: _Text
+    audience: _Text
+    role_claim: _Text = Field(default="roles", alias="roleClaim")
+    roles: dict[_Text, GrantBody] = Field(max_length=256)
+    ca: str | None = Field(default=None, max_length=65536)
+
+
+@router.get("")
+@needs(Permission.READ)
+async def list_(request: Request) -> dict[str, Any]:
+    """Every issuer, by name."""
+    services = services_of(request)
+    return {"value": [_shown(services, one) for one in await services.access.oidc_issuers()]}
+
+
+@router.put("/{name}")
+@needs(Permission.WRITE_ACCESS)
+async def put(request: Request, name: str, body: IssuerBody) -> dict[str, Any]:
+    """Adds an issuer, or replaces it."""
+    services = services_of(request)
+    issuer = OidcIssuer(
+        name=name,
+        issuer=body.issuer,
+        audience=body.audience,
+        role_claim=body.role_claim,
+        roles={value: await _grant(services, grant) for value, grant in body.roles.items()},
+        ca=body.ca,
+        created_at=services.clock.now(),
+    )
+    await services.access.put_oidc_issuer(issuer, by=actor_of(request))
+    return _shown(services, issuer)
+
+
+@router.delete("/{name}", status_code=204)
+@needs(Permission.WRITE_ACCESS)
+async def delete(request: Request, name: str) -> Response:
+    """Removes an issuer."""
+    await services_of(request).access.remove_oidc_issuer(name, by=actor_of(request))
+    return Response(status_code=204)
+
+
+async def _grant(services: Services, body: GrantBody) -> Grant:
+    if body.namespace is None:
+        return Grant(body.role, EVERYWHERE)
+    return Grant(body.role, (await services.registry.namespace(body.namespace)).id)
+
+
+def _shown(services: Services, issuer: OidcIssuer) -> dict[str, Any]:
+    namespace = services.namespace
+    return {
+        "name": issuer.name,
+        "issuer": issuer.issuer,
+        "audience": issuer.audience,
+        "roleClaim": issuer.role_claim,
+        "roles": {
+            value: {
+                "role": grant.role.value,
+                "namespace": namespace.name if grant.namespace_id == namespace.id else None,
+            }
+            for value, grant in issuer.roles.items()
+        },
+        "ca": issuer.ca,
+        "createdAt": iso8601(issuer.created_at),
+    }

@@ -1,0 +1,120 @@
+"""Entries: their table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import bindparam, select
+
+from fleetroot.audit.model import Entry, LoggedEntry
+from fleetroot.clock import iso8601
+from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.schema import audit_entries
+
+MAX_DETAILS_BYTES: Final = 8 * 1024
+_MAX_CHARACTERS: Final = 256  # of what a peer may have made up
+
+
+def _line(
+    seq: int,
+    at: datetime,
+    namespace_id: str | None,
+    actor_kind: str,
+    actor: str,
+    peer: str | None,
+    trace_id: str | None,
+    action: str,
+    subject: str,
+    outcome: str,
+    reason: str | None,
+    details: str | None,
+) -> LoggedEntry:
+    fields = {
+        "seq": seq,
+        "at": iso8601(at),
+        "namespace": namespace_id,
+        "actorKind": actor_kind,
+        "actor": actor,
+        "peer": peer,
+        "traceId": trace_id,
+        "action": action,
+        "subject": subject,
+        "outcome": outcome,
+        "reason": reason,
+        "details": orjson.loads(details) if details else None,
+    }
+    return LoggedEntry(seq, at, orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
+
+
+_table: Final = audit_entries
+_APPEND: Final = Command(insert_into(_table, leave_out=["seq"]))
+_BETWEEN: Final = Query(
+    select(_table)
+    .where((_table.c.seq > bindparam("after")) & (_table.c.seq <= bindparam("last")))
+    .order_by(_table.c.seq)
+    .limit(bindparam("limit")),
+    _line,
+)
+_BEFORE: Final = Query(
+    select(_table)
+    .where(_table.c.seq < bindparam("seq"))
+    .order_by(_table.c.seq.desc())
+    .limit(bindparam("limit")),
+    _line,
+)
+_OF_SUBJECT: Final = Query(
+    select(_table)
+    .where((_table.c.subject == bindparam("subject")) & (_table.c.seq < bindparam("seq")))
+    .order_by(_table.c.seq.desc())
+    .limit(bindparam("limit")),
+    _line,
+)
+
+
+def append(tx: Transaction, entry: Entry) -> None:
+    """Appends an entry: in the unit of work that does what it tells."""
+    tx.run(_APPEND, **_columns(entry))
+
+
+def append_many(tx: Transaction, entries: Iterable[Entry]) -> None:
+    """Appends entries in their order."""
+    tx.run_many(_APPEND, [_columns(entry) for entry in entries])
+
+
+def between(tx: Transaction, after: int, last: int, limit: int) -> list[LoggedEntry]:
+    """Up to `limit` entries behind number `after` and up to `last`, oldest first."""
+    return tx.all(_BETWEEN, after=after, last=last, limit=limit)
+
+
+def before(
+    tx: Transaction, seq: int | None, limit: int, *, subject: str | None = None
+) -> list[LoggedEntry]:
+    """Up to `limit` entries before `seq` (None: the end), newest first; of one subject, or all."""
+    seq = 2**63 - 1 if seq is None else seq
+    if subject is None:
+        return tx.all(_BEFORE, seq=seq, limit=limit)
+    return tx.all(_OF_SUBJECT, subject=subject, seq=seq, limit=limit)
+
+
+def _columns(entry: Entry) -> dict[str, Any]:
+    actor = entry.actor
+    details = orjson.dumps(dict(entry.details)) if entry.details else None
+    if details is not None and len(details) > MAX_DETAILS_BYTES:
+        raise ValueError(f"the details of {entry.action} are {len(details)} bytes")
+    return {
+        "at": entry.at,
+        "namespace_id": entry.namespace_id,
+        "actor_kind": actor.kind.value,
+        "actor": actor.name[:_MAX_CHARACTERS],
+        "peer": actor.peer,
+        "trace_id": actor.trace_id,
+        "action": entry.action,
+        "subject": entry.subject[:_MAX_CHARACTERS],
+        "outcome": entry.outcome.value,
+        "reason": entry.reason,
+        "details": details.decode() if details else None,
+    }

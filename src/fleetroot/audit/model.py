@@ -1,0 +1,130 @@
+"""The values of the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+
+class ActorKind(StrEnum):
+    """How an actor proved who it is."""
+
+    TOKEN = "token"  # noqa: S105 - a kind, not a secret
+    OIDC = "oidc"
+    SHARED_ACCESS = "sharedAccess"
+    DEVICE = "device"
+    SYSTEM = "system"  # the server itself: a duty, a first start
+    UNKNOWN = "unknown"  # it did not
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, and from where.
+
+    Attributes:
+        name: a token's name, an OIDC subject, a shared access policy, a device or registration id.
+        peer: host and port; None for the server itself.
+        trace_id: of the connection or request; it stands in the log and in answers, too.
+    """
+
+    kind: ActorKind
+    name: str
+    peer: str | None = None
+    trace_id: str | None = None
+
+
+SYSTEM: Final = Actor(ActorKind.SYSTEM, "fleetroot")
+
+
+class Outcome(StrEnum):
+    """What came of it."""
+
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class Action(StrEnum):
+    """What may be done, in the words of the management API. A refusal that is of no such action
+    has the word by which it is counted: `connect`, `http`, `provisioning`, `tls`.
+    """
+
+    CREATE_NAMESPACE = "namespace.create"
+    CREATE_POLICY = "policy.create"
+    SYNCHRONIZE = "credential.synchronize"
+
+    REGISTER_DEVICE = "device.register"
+    PUT_DEVICE = "device.put"
+    DELETE_DEVICE = "device.delete"
+    REVOKE_DEVICE = "device.revoke"
+    ENABLE_DEVICE = "device.enable"
+    DISABLE_DEVICE = "device.disable"
+    ISSUE_CERTIFICATE = "certificate.issue"
+
+    CREATE_HUB = "hub.create"
+    CREATE_PROVISIONING_SERVICE = "provisioning-service.create"
+    PUT_ENROLLMENT = "enrollment.put"
+    DELETE_ENROLLMENT = "enrollment.delete"
+
+    CREATE_TOKEN = "token.create"  # noqa: S105
+    ROTATE_TOKEN = "token.rotate"  # noqa: S105
+    REVOKE_TOKEN = "token.revoke"  # noqa: S105
+    PUT_OIDC_ISSUER = "oidc-issuer.put"
+    DELETE_OIDC_ISSUER = "oidc-issuer.delete"
+
+    REQUEST_APPROVAL = "approval.request"
+    GIVE_APPROVAL = "approval.give"
+    REJECT_APPROVAL = "approval.reject"
+    USE_APPROVAL = "approval.use"
+
+    EXPORT_AUDIT_LOG = "audit-log.export"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry, to be appended.
+
+    Attributes:
+        namespace_id: None for what belongs to the installation.
+        subject: a kind and an id, `device/dev-1`.
+        reason: why it was refused.
+        details: more, as JSON; no secrets.
+    """
+
+    at: datetime
+    actor: Actor
+    action: str
+    subject: str
+    namespace_id: str | None = None
+    outcome: Outcome = Outcome.DONE
+    reason: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry of the log. `line` is what is hashed and exported: its canonical JSON (sorted names,
+    no spaces, UTF-8).
+    """
+
+    seq: int
+    at: datetime
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed statement about a stretch of the log.
+
+    Attributes:
+        statement: what was signed, canonical JSON; `chain.statement` has its fields.
+        signature: ECDSA with the hash of the key's curve, DER.
+    """
+
+    number: int
+    first_seq: int
+    last_seq: int
+    statement: bytes
+    signature: bytes

@@ -1,0 +1,138 @@
+"""What each role may ask of the APIs, over HTTPS with a token of that role; and what is noted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from test_enrollment_api import service_token
+
+from fleet import Fleet
+from fleetroot.access import EVERYWHERE, Grant, Permission, Role
+from fleetroot.api.access import OperatorRoute
+from fleetroot.api.applications import OPERATOR
+from fleetroot.audit import SYSTEM
+
+# What every call needs.
+NEEDS = {
+    ("GET", "/fleetroot/status"): Permission.READ,
+    ("GET", "/fleetroot/devices"): Permission.READ,
+    ("GET", "/fleetroot/devices/dev-1"): Permission.READ,
+    ("GET", "/fleetroot/devices/dev-1/explanation"): Permission.READ,
+    ("GET", "/fleetroot/registrations/dev-1/explanation"): Permission.READ,
+    ("GET", "/fleetroot/refusals"): Permission.READ,
+    ("GET", "/fleetroot/certificates"): Permission.READ,
+    ("GET", "/fleetroot/certificates/00000000"): Permission.READ,
+    ("GET", "/fleetroot/events"): Permission.READ,
+    ("GET", "/fleetroot/tokens"): Permission.READ,
+    ("GET", "/fleetroot/audit/key"): Permission.READ,
+    ("POST", "/fleetroot/devices/dev-1/revoke"): Permission.WRITE_DEVICES,
+    ("POST", "/fleetroot/devices/dev-1/disable"): Permission.WRITE_DEVICES,
+    ("POST", "/fleetroot/devices/dev-1/enable"): Permission.WRITE_DEVICES,
+    ("GET", "/enrollmentGroups/default"): Permission.READ_SECRETS,
+    ("GET", "/enrollments/dev-1"): Permission.READ_SECRETS,
+    ("PUT", "/enrollments/dev-1"): Permission.WRITE_ENROLLMENTS,
+    ("DELETE", "/enrollmentGroups/none"): Permission.WRITE_ENROLLMENTS,
+    ("POST", "/fleetroot/tokens"): Permission.WRITE_ACCESS,
+    ("POST", "/fleetroot/tokens/none/rotate"): Permission.WRITE_ACCESS,
+    ("POST", "/fleetroot/tokens/none/revoke"): Permission.WRITE_ACCESS,
+    ("GET", "/fleetroot/oidc-issuers"): Permission.READ,
+    ("PUT", "/fleetroot/oidc-issuers/corp"): Permission.WRITE_ACCESS,
+    ("DELETE", "/fleetroot/oidc-issuers/corp"): Permission.WRITE_ACCESS,
+    ("GET", "/fleetroot/approvals"): Permission.READ,
+    ("POST", "/fleetroot/approvals/none/approve"): Permission.APPROVE,
+    ("POST", "/fleetroot/approvals/none/reject"): Permission.APPROVE,
+    ("GET", "/fleetroot/audit/entries"): Permission.READ_AUDIT_LOG,
+    ("POST", "/fleetroot/audit/export"): Permission.READ_AUDIT_LOG,
+}
+
+
+async def bearer(
+    fleet: Fleet, role: Role, namespace_id: str | None = EVERYWHERE
+) -> httpx.AsyncClient:
+    name = f"{role.value}-{len(await fleet.server.access.tokens())}"
+    _, text = await fleet.server.access.create_token(name, Grant(role, namespace_id), by=SYSTEM)
+    return httpx.AsyncClient(
+        base_url=f"https://{fleet.bootstrap['hostname']}:{fleet.bootstrap['httpsPort']}",
+        headers={"authorization": f"Bearer {text.text}"},
+        verify=fleet.trust(),
+    )
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_role_opens_what_it_carries_and_nothing_else(fleet: Fleet, role: Role) -> None:
+    async with await bearer(fleet, role) as client:
+        for (method, path), permission in NEEDS.items():
+            answer = await client.request(method, path, json={})
+            if permission in role.permissions:
+                assert answer.status_code not in (401, 403), (method, path, answer.text)
+            else:
+                assert answer.status_code == 403, (method, path, answer.text)
+                assert answer.json()["errorCode"] == 403001
+
+
+async def test_role_on_another_namespace_opens_nothing(fleet: Fleet) -> None:
+    other = await fleet.server.registry.create_namespace(
+        "other", subscription_id="s", resource_group="g", pki_url="http://x", by=SYSTEM
+    )
+    async with await bearer(fleet, Role.OWNER, other.id) as client:
+        for method, path in NEEDS:
+            answer = await client.request(method, path, json={})
+            assert answer.status_code == 403, (method, path, answer.text)
+
+
+def test_every_route_of_the_operator_is_asked_here() -> None:
+    routes = [route for router in OPERATOR for route in router.routes]
+    assert len(routes) > 20
+    for route in routes:
+        assert isinstance(route, OperatorRoute)
+        for method in route.methods:
+            asked = [p for m, p in NEEDS if m == method and route.path_regex.fullmatch(p)]
+            assert asked, f"{method} {route.path}"
+
+
+def test_route_that_does_not_say_what_it_needs_cannot_be_made() -> None:
+    async def endpoint() -> None: ...
+
+    with pytest.raises(TypeError):
+        OperatorRoute("/x", endpoint)
+
+
+async def test_every_answer_has_a_trace_id_that_the_audit_log_has_too(fleet: Fleet) -> None:
+    await fleet.provision("dev-1")
+    answer = await fleet.http.post("/fleetroot/devices/dev-1/revoke")
+    [entry] = (
+        await fleet.http.get("/fleetroot/audit/entries", params={"subject": "device/dev-1"})
+    ).json()["value"][:1]
+    assert entry["traceId"] == answer.headers["x-ms-request-id"]
+    assert (entry["action"], entry["outcome"]) == ("device.revoke", "done")
+    assert (entry["actorKind"], entry["actor"]) == ("token", "bootstrap")
+    assert entry["peer"].startswith("127.0.")
+    assert entry["details"] == {"certificates": 1, "disable": False}
+
+
+async def test_who_wrote_an_enrollment_by_a_shared_access_policy_is_noted(fleet: Fleet) -> None:
+    body: dict[str, Any] = {"attestation": {"type": "symmetricKey"}}
+    token = service_token(fleet)
+    answer = await fleet.http.put("/enrollments/dev-1", json=body, headers={"authorization": token})
+    assert answer.status_code == 200
+    [entry] = (
+        await fleet.http.get("/fleetroot/audit/entries", params={"subject": "enrollment/dev-1"})
+    ).json()["value"]
+    assert (entry["actorKind"], entry["actor"]) == (
+        "sharedAccess",
+        "default/provisioningserviceowner",
+    )
+
+
+async def test_who_was_refused_for_a_role_that_is_too_small_is_noted(fleet: Fleet) -> None:
+    async with await bearer(fleet, Role.READER) as client:
+        answer = await client.post("/fleetroot/devices/dev-1/revoke")
+        assert answer.status_code == 403
+    await fleet.server.audit_log.write()
+    entries = (await fleet.http.get("/fleetroot/audit/entries")).json()["value"]
+    [entry] = [e for e in entries if e["traceId"] == answer.headers["x-ms-request-id"]]
+    assert (entry["outcome"], entry["action"]) == ("refused", "http")
+    assert entry["actor"].startswith("reader-")
+    assert "role too small" in entry["reason"]
