@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 
 from fleetroot.pki.certificate import new_serial
 from fleetroot.pki.keys import PrivateKey, PublicKey, certified_key, signature_hash
+from fleetroot.pki.lint import CertificateKind, check_certificate, draft_key
 
 # A device's clock may lag ours a little, and must not reject what it was just given.
 BACKDATE: Final = timedelta(minutes=5)
@@ -100,6 +101,7 @@ class Issuer:
         self,
         issuer_key: PrivateKey,
         *,
+        kind: CertificateKind,
         subject: x509.Name,
         public_key: PublicKey,
         serial: int,
@@ -110,11 +112,12 @@ class Issuer:
 
         Raises:
             ValueError: the key is not the issuer's.
+            LintFailed: the certificate is not what its kind must be.
         """
         self.check_key(issuer_key)
         # The constructor takes all at once; the chained calls copy and re-check the extensions
         # once for each of them, which took a quarter of the time.
-        return x509.CertificateBuilder(
+        builder = x509.CertificateBuilder(
             issuer_name=self._name,
             subject_name=subject,
             public_key=public_key,
@@ -122,19 +125,26 @@ class Issuer:
             not_valid_before=validity.not_before,
             not_valid_after=validity.not_after,
             extensions=list(extensions),
-        ).sign(issuer_key, self._hash)
+        )
+        check_certificate(builder.sign(draft_key(), hashes.SHA256()), kind, self.certificate)
+        return builder.sign(issuer_key, self._hash)
 
 
 def self_sign(
     key: PrivateKey,
     *,
+    kind: CertificateKind,
     subject: x509.Name,
     validity: Validity,
     extensions: Sequence[x509.Extension[x509.ExtensionType]],
 ) -> x509.Certificate:
-    """Signs a certificate of a key with that key; its subject key identifier is added."""
+    """Signs a certificate of a key with that key; its subject key identifier is added.
+
+    Raises:
+        LintFailed: the certificate is not what its kind must be.
+    """
     public_key = key.public_key()
-    return x509.CertificateBuilder(
+    builder = x509.CertificateBuilder(
         issuer_name=subject,
         subject_name=subject,
         public_key=public_key,
@@ -142,7 +152,9 @@ def self_sign(
         not_valid_before=validity.not_before,
         not_valid_after=validity.not_after,
         extensions=[*extensions, subject_key_identifier(public_key)],
-    ).sign(key, signature_hash(key))
+    )
+    check_certificate(builder.sign(draft_key(), hashes.SHA256()), kind, None)
+    return builder.sign(key, signature_hash(key))
 
 
 def extension(

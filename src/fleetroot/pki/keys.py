@@ -244,7 +244,9 @@ def signature_hash(
             return None
 
 
-def is_strongly_signed(signed: x509.Certificate | x509.CertificateSigningRequest) -> bool:
+def is_strongly_signed(
+    signed: x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList,
+) -> bool:
     """Whether the signature's algorithm is one we rely on: ECDSA or RSA with SHA-2, or ML-DSA.
 
     Says nothing about whether the signature verifies.

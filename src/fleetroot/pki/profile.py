@@ -10,7 +10,7 @@ Source: RFC 5280 §4.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -28,7 +28,19 @@ from fleetroot.pki.issuer import (
     subject_key_identifier,
 )
 from fleetroot.pki.keys import PrivateKey, PublicKey, public_key_info
-from fleetroot.pki.template import LeafTemplate, encode_extensions, signature_scheme
+from fleetroot.pki.lint import (
+    CertificateKind,
+    LeafValues,
+    check_certificate,
+    check_leaf,
+    draft_key,
+)
+from fleetroot.pki.template import (
+    LeafTemplate,
+    SignatureScheme,
+    encode_extensions,
+    signature_scheme,
+)
 from fleetroot.pki.urls import PkiUrls
 
 
@@ -73,6 +85,7 @@ class RootProfile:
         """The root certificate of `key`, valid from a little before `now`."""
         return self_sign(
             key,
+            kind=CertificateKind.ROOT,
             subject=self.subject,
             validity=own_validity(now, self.validity),
             extensions=[
@@ -118,6 +131,7 @@ class IssuingProfile:
         """
         return self._issuer.sign(
             issuer_key,
+            kind=CertificateKind.ISSUING,
             subject=self.subject,
             public_key=public_key,
             serial=new_serial(),
@@ -196,6 +210,32 @@ class OperationalProfile:
         )
         object.__setattr__(self, "_issuer", issuer)
         object.__setattr__(self, "_template", template)
+        self._check_template()
+
+    def _check_template(self) -> None:
+        """Lints a leaf of every shard. They say that they are signed as the issuer signs, and are
+        with a key for drafts.
+        """
+        key = draft_key()
+        template = replace(
+            self._template,
+            scheme=SignatureScheme(
+                self._template.scheme.identifier, signature_scheme(key.public_key()).arguments
+            ),
+        )
+        for shard in range(self.crl_shards):
+            der = template.sign(
+                key,
+                serial=shard + 1,
+                not_before=self.issuer.not_valid_before_utc,
+                not_after=self.issuer.not_valid_after_utc,
+                common_name="device",
+                public_key_info=public_key_info(key.public_key()),
+                uri=f"{URN_UUID}{UUID(int=0)}",
+                shard=shard,
+            )
+            draft = x509.load_der_x509_certificate(der)
+            check_certificate(draft, CertificateKind.OPERATIONAL, self.issuer)
 
     def issue(
         self,
@@ -217,19 +257,19 @@ class OperationalProfile:
 
         Raises:
             IssuerExpired: the issuing CA is not valid now.
-            ValueError: the key is not the issuing CA's, or the device id is empty.
+            ValueError: the key is not the issuing CA's.
+            LintFailed: the device id or the key cannot be written into a certificate.
         """
         info = (
             request.public_key_info
             if isinstance(request, CertificateRequest)
             else public_key_info(request)
         )
-        if not device_id:
-            raise ValueError("a device id must not be empty")
         self._issuer.check_key(issuer_key)
         serial = new_leaf_serial(now)
         shard = serial % self.crl_shards
         validity = self._issuer.validity(now, self.validity)
+        check_leaf(LeafValues(serial, validity.not_before, validity.not_after, device_id, info))
         # A common name has up to 64 characters by RFC 5280 appendix A, a device id up to 128.
         # Longer names are read by every verifier we know; cutting one would name another device.
         der = self._template.sign(

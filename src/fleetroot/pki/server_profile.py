@@ -28,6 +28,7 @@ from fleetroot.pki.issuer import (
     subject_key_identifier,
 )
 from fleetroot.pki.keys import PrivateKey, PublicKey
+from fleetroot.pki.lint import CertificateKind
 from fleetroot.pki.profile import CA_KEY_USAGE, NOT_A_CA, check_profile, key_usage
 
 _SERVER_AUTH: Final = extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]))
@@ -99,6 +100,7 @@ class ServerCaProfile:
         """The CA's certificate of `key`, valid from a little before `now`."""
         return self_sign(
             key,
+            kind=CertificateKind.SERVER_CA,
             subject=self.subject,
             validity=own_validity(now, self.validity),
             extensions=[
@@ -150,6 +152,7 @@ class ServerProfile:
         )
         return self._issuer.sign(
             issuer_key,
+            kind=CertificateKind.SERVER,
             subject=_SERVER_SUBJECT,
             public_key=public_key,
             serial=new_serial(),

@@ -107,7 +107,7 @@ class LeafTemplate:
             b"".join(
                 (
                     _VERSION_3,
-                    _integer(serial),
+                    encode_integer(serial),
                     algorithm,
                     self.issuer,
                     _validity(not_before, not_after),
@@ -117,10 +117,15 @@ class LeafTemplate:
                 )
             ),
         )
-        signature = issuer_key.sign(to_be_signed, *self.scheme.arguments)
-        return element(
-            _SEQUENCE, to_be_signed + algorithm + element(_BIT_STRING, b"\0" + signature)
-        )
+        return encode_signed(issuer_key, self.scheme, to_be_signed)
+
+
+def encode_signed(key: PrivateKey, scheme: SignatureScheme, to_be_signed: bytes) -> bytes:
+    """What is signed, how, and the signature: the form of certificates and of revocation lists."""
+    signature = key.sign(to_be_signed, *scheme.arguments)
+    return element(
+        _SEQUENCE, to_be_signed + scheme.identifier + element(_BIT_STRING, b"\0" + signature)
+    )
 
 
 def signature_scheme(key: PublicKey) -> SignatureScheme:
@@ -167,16 +172,17 @@ def _base128(arc: int) -> bytes:
     return bytes(reversed(octets))
 
 
-def _integer(value: int) -> bytes:
+def encode_integer(value: int) -> bytes:
+    """A number that is not negative, as INTEGER."""
     return element(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
 @lru_cache(maxsize=16)  # certificates of one second begin and end alike
 def _validity(not_before: datetime, not_after: datetime) -> bytes:
-    return element(_SEQUENCE, _time(not_before) + _time(not_after))
+    return element(_SEQUENCE, encode_time(not_before) + encode_time(not_after))
 
 
-def _time(at: datetime) -> bytes:
+def encode_time(at: datetime) -> bytes:
     """UTCTime through 2049, GeneralizedTime from then on (RFC 5280 §4.1.2.5)."""
     if at.year < 2050:
         return element(_UTC_TIME, at.strftime("%y%m%d%H%M%SZ").encode())
