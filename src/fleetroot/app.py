@@ -60,8 +60,11 @@ from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.issuance import Issuance
+from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.outbox import OutboxReader
+from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
+from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.settings import Settings
 from fleetroot.storage import databases, installation
 from fleetroot.storage.databases import Database
@@ -146,6 +149,7 @@ class Server:
                 ),
                 name="short duties",
             ),
+            asyncio.create_task(self.publisher.run(), name="revocation lists"),
             asyncio.create_task(_every(_CHECKPOINTS, self.audit_log.write), name="audit log"),
             asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),
         ]
@@ -183,6 +187,15 @@ class Server:
         self._outbox = OutboxReader(
             self.store, bus, clock, lease=timedelta(seconds=settings.lease_seconds)
         )
+        self.ocsp = OcspResponders(self.store, self._custody, clock)
+        self.publisher = RevocationPublisher(
+            self.store,
+            self._custody,
+            self.ocsp,
+            clock,
+            batch=timedelta(seconds=settings.crl_batch_seconds),
+        )
+        self.publisher.listen_to(self._outbox)
         self.hubs = Hubs(
             self.store,
             issuance,
@@ -243,6 +256,9 @@ class Server:
         services = Services(
             registry=self.registry,
             device_resources=DeviceResources(self.store, self._bus, self.clock),
+            publisher=self.publisher,
+            ocsp=self.ocsp,
+            third_party_lists=ThirdPartyLists(self.store, self.clock),
             access=self.access,
             audit_log=self.audit_log,
             administration=self.administration,

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
 
     # Embedded in every certificate for ever, so chosen on the first start and kept.
     pki_url: str | None = None
+    # Revocations that come within this time share a signing of the list.
+    crl_batch_seconds: float = Field(default=2.0, ge=0)
     subscription_id: str = "00000000-0000-0000-0000-000000000000"
     resource_group: str = "fleetroot"
 

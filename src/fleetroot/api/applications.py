@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,19 +12,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleetroot.api import (
     approvals,
     audit_log,
+    crls,
     enrollments,
     errors,
     explain,
     oidc_issuers,
     operator,
+    pki_distribution,
     tokens,
 )
 from fleetroot.api.access import ReaderOrLoopback
 from fleetroot.api.arm import devices
 from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
-from fleetroot.api.services import Services, services_of
+from fleetroot.api.services import Services
 from fleetroot.api.tracing import Traced
-from fleetroot.errors import NotFound
 from fleetroot.gateway.refusals import Refusals
 
 OPERATOR: Final = (
@@ -34,6 +35,7 @@ OPERATOR: Final = (
     oidc_issuers.router,
     approvals.router,
     audit_log.router,
+    crls.router,
 )
 
 MANAGEMENT: Final = (devices.router,)
@@ -104,21 +106,9 @@ def console_application(services: Services, refusals: Refusals, max_body_bytes: 
 
 
 def http_application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
-    """The plain port: CA certificates, which are public and carry their own protection."""
+    """The plain port: what is public and carries its own protection."""
     app = _application(services, refusals, max_body_bytes)
-
-    @app.get("/pki/{authority_id}/ca.cer")
-    async def ca_certificate(request: Request, authority_id: str) -> Response:
-        """A CA certificate, DER (RFC 5280 §4.2.2.1)."""
-        authority = await services_of(request).registry.authority(authority_id)
-        if authority.namespace_id != services.namespace.id:
-            raise NotFound("no such certificate authority")
-        return Response(
-            authority.certificate,
-            media_type="application/pkix-cert",
-            headers={"cache-control": "public, max-age=86400"},
-        )
-
+    app.include_router(pki_distribution.router)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -32,7 +33,12 @@ _CHARGED = {ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_INVALID}
 def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     """Makes every error of `app` an answer with the documented body."""
 
-    def answer(request: Request, error: FleetrootError, status: int | None = None) -> Response:
+    def answer(
+        request: Request,
+        error: FleetrootError,
+        status: int | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> Response:
         trace_id = refusals.add(
             "http",
             f"{error.reason}: {request.url.path}",
@@ -42,7 +48,7 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
             charge=error.code in _CHARGED,
             actor=getattr(request.state, "actor", None),
         )
-        headers = {"x-ms-error-code": str(error.code.value)}
+        headers = {"x-ms-error-code": str(error.code.value), **(more or {})}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
         if error.code.status == 401:
@@ -69,7 +75,10 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         code = _CODES.get(error.status_code, ErrorCode.INVALID_ARGUMENT)
-        return answer(request, error_of_code(code, str(error.detail)), error.status_code)
+        # With `Allow`, where a method is refused (RFC 9110 §15.5.6).
+        return answer(
+            request, error_of_code(code, str(error.detail)), error.status_code, error.headers
+        )
 
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("unexpected failure", path=request.url.path, exc_info=error)

@@ -16,7 +16,10 @@ from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.model import Namespace
+from fleetroot.registry.ocsp_responders import OcspResponders
+from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
+from fleetroot.registry.third_party_lists import ThirdPartyLists
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,9 @@ class Services:
 
     registry: Registry
     device_resources: DeviceResources
+    publisher: RevocationPublisher
+    ocsp: OcspResponders
+    third_party_lists: ThirdPartyLists
     access: Access
     audit_log: AuditLog
     administration: Administration

@@ -79,6 +79,9 @@ class Action(StrEnum):
     REJECT_APPROVAL = "approval.reject"
     USE_APPROVAL = "approval.use"
 
+    UPLOAD_CRL = "crl.upload"
+    DELETE_CRL = "crl.delete"
+
     EXPORT_AUDIT_LOG = "audit-log.export"
 
 

@@ -10,6 +10,7 @@ from fleetroot import __version__
 from fleetroot.cli.approvals import approval
 from fleetroot.cli.audit import audit
 from fleetroot.cli.certificates import certificates
+from fleetroot.cli.crls import crl
 from fleetroot.cli.device import device
 from fleetroot.cli.devices import devices
 from fleetroot.cli.enrollments import enrollments
@@ -33,6 +34,7 @@ for command in (
     status,
     devices,
     certificates,
+    crl,
     enrollments,
     registration,
     events,

@@ -1,8 +1,9 @@
 """Certificate revocation lists, encoded here.
 
-The library's builder copies the whole list for every certificate that is added, so a hundred thousand
-take hours. What an entry is made of is a serial number, a time and a reason; they are joined as the
-leaf's template is. A test reads every list back with the library, and OpenSSL verifies with them.
+The library's builder copies the whole list for every certificate that is added, so a hundred
+thousand take hours. What an entry is made of is a serial number, a time and a reason; they are
+joined as the leaf's template is. A test reads every list back with the library, and OpenSSL
+verifies with them.
 
 Source: RFC 5280 §5; ITU-T X.690 §10 and §11 (DER).
 """
@@ -38,7 +39,7 @@ _REASON_OID: Final = bytes.fromhex("0603551d15")
 _NO_SIGNATURE: Final = element(_BIT_STRING, b"\0")
 
 
-class RevocationReason(Enum):
+class CrlReason(Enum):
     """CRLReason of RFC 5280 §5.3.1: its name there and its number. `unspecified` is written by
     leaving the reason out; `removeFromCRL` belongs to delta lists, which there are none of.
     """
@@ -56,13 +57,18 @@ class RevocationReason(Enum):
         self.word = word
         self.number = number
 
+    @classmethod
+    def of(cls, word: str | None) -> CrlReason:
+        """The reason of that name; a name that is none here is not told to the world."""
+        return next((reason for reason in cls if reason.word == word), cls.UNSPECIFIED)
+
 
 class Revoked(NamedTuple):
     """A certificate that was revoked."""
 
     serial: int
     at: datetime
-    reason: RevocationReason = RevocationReason.UNSPECIFIED
+    reason: CrlReason = CrlReason.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +174,8 @@ def _entries(revoked: Iterable[Revoked], now: datetime) -> bytes:
 
 
 @lru_cache(maxsize=4096)  # incidents revoke thousands in one second
-def _when_and_why(at: datetime, reason: RevocationReason) -> bytes:
-    if reason is RevocationReason.UNSPECIFIED:
+def _when_and_why(at: datetime, reason: CrlReason) -> bytes:
+    if reason is CrlReason.UNSPECIFIED:
         return encode_time(at)
     code = element(0x04, bytes((0x0A, 0x01, reason.number)))  # OCTET STRING of an ENUMERATED
     return encode_time(at) + element(_SEQUENCE, element(_SEQUENCE, _REASON_OID + code))

@@ -257,7 +257,11 @@ CERTIFICATE_RULES: Final[tuple[Rule[Draft], ...]] = (
             == x509.SubjectKeyIdentifier.from_public_key(certified_key(it.certificate)[0])
         ),
     ),
-    Rule("RFC 5280 §4.2.1.3", "the profile's key usages", lambda it: _are_usages_kept(it)),
+    Rule(
+        "RFC 5280 §4.2.1.3",
+        "the profile's key usages",
+        lambda it: it.form.usage <= _usages(it) <= it.form.usage | it.form.or_usage,
+    ),
     Rule(
         "RFC 5280 §4.2.1.6",
         "an alternative name, where the profile has some",
@@ -391,7 +395,7 @@ def _names_issuer(draft: Draft) -> bool:
     )
 
 
-def _are_usages_kept(draft: Draft) -> bool:
+def _usages(draft: Draft) -> set[str]:
     usage = draft.get(x509.KeyUsage)
     names = (
         "digital_signature",
@@ -402,8 +406,7 @@ def _are_usages_kept(draft: Draft) -> bool:
         "key_cert_sign",
         "crl_sign",
     )
-    found = {name for name in names if getattr(usage, name)}
-    return draft.form.usage <= found <= draft.form.usage | draft.form.or_usage
+    return {name for name in names if getattr(usage, name)}
 
 
 def _is_one_plain_point(points: x509.CRLDistributionPoints) -> bool:

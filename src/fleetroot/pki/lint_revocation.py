@@ -1,7 +1,7 @@
 """Lint before signing, of revocation lists and OCSP answers; how it works is in `lint`.
 
-A list's entries are checked where they are encoded: the library would take a hundred thousand of them
-apart for it.
+A list's entries are checked where they are encoded: the library would take a hundred thousand of
+them apart for it.
 
 Source: RFC 5280 §5; RFC 6960 §4.2; RFC 9654 §2.1.
 """
@@ -120,7 +120,7 @@ ANSWER_RULES: Final[tuple[Rule[AnswerDraft], ...]] = (
         lambda it: (
             it.answer.responder_key_hash
             == x509.SubjectKeyIdentifier.from_public_key(it.responder.public_key()).digest
-        ),  # type: ignore[arg-type]
+        ),
     ),
     Rule(
         "RFC 6960 §4.2.2.2",

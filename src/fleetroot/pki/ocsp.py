@@ -1,8 +1,8 @@
 """OCSP: reading requests and encoding answers.
 
-The library reads requests. Answers are encoded here, as leaves and lists are, so that what is signed
-is known before it is, and so that a request's CertID comes back byte for byte, which some clients
-compare.
+The library reads requests. Answers are encoded here, as leaves and lists are, so that what is
+signed is known before it is, and so that a request's CertID comes back byte for byte, which some
+clients compare.
 
 Source: RFC 6960 §4 and appendix A; RFC 9654 (nonces).
 """
@@ -21,7 +21,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import ocsp
 
 from fleetroot.pki.certificate import to_der
-from fleetroot.pki.crl import RevocationReason, Revoked
+from fleetroot.pki.crl import CrlReason, Revoked
 from fleetroot.pki.der import element, first_element, skip_element, unwrap_sequence
 from fleetroot.pki.keys import PrivateKey, certified_key, public_key_info
 from fleetroot.pki.lint_revocation import MAX_NONCE, check_answer
@@ -257,7 +257,7 @@ def _encode_status(status: Status, now: datetime) -> bytes:
     if not isinstance(status, Revoked):
         return _UNKNOWN
     when = _encode_time(min(status.at, now))
-    if status.reason is RevocationReason.UNSPECIFIED:
+    if status.reason is CrlReason.UNSPECIFIED:
         return element(_REVOKED, when)
     reason = element(_ENUMERATED, bytes((status.reason.number,)))
     return element(_REVOKED, when + element(_CONTEXT_0, reason))

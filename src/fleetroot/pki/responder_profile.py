@@ -1,8 +1,8 @@
 """The profile of the certificates of OCSP responders.
 
-A CA lets a key of its own kind answer for it, so that the CA's key signs a certificate now and then
-and not every answer. Nobody can look up whether that certificate was revoked without asking it, so it
-says that nobody should and lives for days.
+A CA lets another key answer for it, so that its own signs a certificate now and then and not every
+answer. Nobody could look up whether that certificate was revoked without asking its very holder, so
+it says that nobody should, and lives for days.
 
 Source: RFC 6960 §4.2.2.2.
 """

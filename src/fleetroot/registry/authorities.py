@@ -76,6 +76,9 @@ _OF_NAMESPACE: Final = Query(
     .order_by(authorities.c.created_at, authorities.c.id),
     _row,
 )
+_EVERY: Final = Query(
+    select(authorities).order_by(authorities.c.created_at, authorities.c.id), _row
+)
 
 
 def get(tx: Transaction, authority_id: str) -> Authority:
@@ -93,6 +96,11 @@ def get(tx: Transaction, authority_id: str) -> Authority:
 def of_namespace(tx: Transaction, namespace_id: str) -> list[Authority]:
     """Every authority of the namespace, oldest first."""
     return tx.all(_OF_NAMESPACE, namespace=namespace_id)
+
+
+def every(tx: Transaction) -> list[Authority]:
+    """Every authority of every namespace, oldest first."""
+    return tx.all(_EVERY)
 
 
 def insert(tx: Transaction, authority: Authority, now: datetime) -> None:

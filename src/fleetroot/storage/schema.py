@@ -249,7 +249,75 @@ certificates = Table(
         postgresql_where=text("expired_at IS NULL"),
     ),
     Index("uq_certificates_serial_authority_id", "serial", "authority_id", unique=True),
+    # What a revocation list is made of; a certificate that was not revoked is not in it.
+    Index(
+        "ix_certificates_revoked",
+        "authority_id",
+        "serial",
+        sqlite_where=text("revoked_at IS NOT NULL"),
+        postgresql_where=text("revoked_at IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
+)
+
+# The newest revocation list of each shard of each CA.
+revocation_lists = Table(
+    "revocation_lists",
+    metadata,
+    Column("authority_id", Text, ForeignKey("authorities.id"), primary_key=True),
+    Column("shard", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("covers", BigInteger, nullable=False),  # how many were revoked when it was made
+    Column("this_update", UtcTime, nullable=False),
+    Column("next_update", UtcTime, nullable=False),
+    Column("list", LargeBinary, nullable=False),  # DER
+)
+
+# Who answers OCSP requests for each CA now.
+ocsp_responders = Table(
+    "ocsp_responders",
+    metadata,
+    Column("authority_id", Text, ForeignKey("authorities.id"), primary_key=True),
+    Column("number", Integer, nullable=False),  # from 1; the key is sealed as of this version
+    Column("certificate", LargeBinary, nullable=False),  # DER
+    Column("sealed_key", LargeBinary, nullable=False),
+)
+
+# Revocation lists of CAs that are not ours, as operators bring them.
+third_party_lists = Table(
+    "third_party_lists",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("issuer", LargeBinary, nullable=False),  # registry.third_party_lists.issuer_id
+    Column("scope", Text, nullable=False),  # the distribution point that it names; empty: none
+    Column("subject", Text, nullable=False),
+    Column("authority", LargeBinary, nullable=False),  # the CA's certificate, DER
+    Column("number", Text, nullable=True),  # lower-case hexadecimal; up to 20 octets
+    Column("this_update", UtcTime, nullable=False),
+    Column("next_update", UtcTime, nullable=True),
+    Column("entries", Integer, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),  # of the list's DER
+    Column("uploaded_at", UtcTime, nullable=False),
+    Index(
+        "uq_third_party_lists_namespace_id_issuer_scope",
+        "namespace_id",
+        "issuer",
+        "scope",
+        unique=True,
+    ),
+)
+
+third_party_revocations = Table(
+    "third_party_revocations",
+    metadata,
+    Column(
+        "list_id",
+        Text,
+        ForeignKey("third_party_lists.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("serial", Text, primary_key=True),  # lower-case hexadecimal
 )
 
 # What happened that a node must act on even when the bus lost its hint.
