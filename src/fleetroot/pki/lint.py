@@ -73,7 +73,7 @@ def check(what: str, subject: T, rules: Iterable[Rule[T]]) -> None:
 def _is_kept(rule: Rule[T], subject: T) -> bool:
     try:
         return rule.is_kept(subject)
-    except (x509.ExtensionNotFound, *UNREADABLE):
+    except (x509.ExtensionNotFound, KeyRefused, *UNREADABLE):
         return False
 
 
@@ -237,7 +237,7 @@ CERTIFICATE_RULES: Final[tuple[Rule[Draft], ...]] = (
     Rule(
         "RFC 5280 §4.1.2.7",
         "a key of an accepted kind",
-        lambda it: _is_key_accepted(it.certificate),
+        lambda it: bool(certified_key(it.certificate)),
     ),
     Rule(
         "RFC 5280 §4.2",
@@ -374,14 +374,6 @@ def _are_dates_spelt(certificate: x509.Certificate) -> bool:
     return written == tuple(
         _GENERALIZED_TIME if at.year >= _GENERALIZED_FROM else _UTC_TIME for at in meant
     )
-
-
-def _is_key_accepted(certificate: x509.Certificate) -> bool:
-    try:
-        certified_key(certificate)
-    except KeyRefused:
-        return False
-    return True
 
 
 def _names_issuer(draft: Draft) -> bool:
