@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,10 +117,24 @@ async def public_pki_url(store: Store, settings: Settings, http_port: int) -> st
         elif settings.pki_url is not None and kept != settings.pki_url.encode():
             _log.warning("the PKI URL is kept from the first start", url=kept.decode())
         return kept.decode()
-    host = f"[{settings.hostname}]" if ":" in settings.hostname else settings.hostname
-    chosen = settings.pki_url or f"http://{host}:{http_port}"
+    chosen = settings.pki_url or f"http://{_pki_host(settings)}:{http_port}"
     await store.write(lambda tx: installation.put(tx, _PKI_URL, chosen.encode()))
     return chosen
+
+
+def _pki_host(settings: Settings) -> str:
+    """The host of the PKI URL: a fully qualified name or an address (RFC 5280 §4.2.1.6), which
+    `localhost` is not.
+    """
+    host = settings.hostname
+    if host == "localhost":
+        try:
+            bind = ip_address(settings.bind)
+        except ValueError:
+            host = "127.0.0.1"
+        else:
+            host = "127.0.0.1" if bind.is_unspecified else str(bind)
+    return f"[{host}]" if ":" in host else host
 
 
 async def first_token(access: Access, data: Path) -> str | None:

@@ -124,11 +124,12 @@ def test_list_without_entries_reads_back_empty() -> None:
 
 
 @pytest.mark.parametrize("of_authorities", [False, True], ids=["users", "authorities"])
-def test_scope_is_one_url_and_one_kind_of_certificates(of_authorities: bool) -> None:
-    extension = read(signed(scope=CrlScope(URL, of_authorities))).extensions
+@pytest.mark.parametrize("url", [URL, None])
+def test_scope_is_a_url_and_one_kind_of_certificates(of_authorities: bool, url: str | None) -> None:
+    extension = read(signed(scope=CrlScope(url, of_authorities))).extensions
     point = extension.get_extension_for_class(x509.IssuingDistributionPoint)
     assert point.critical
-    assert [one.value for one in point.value.full_name or ()] == [URL]
+    assert [one.value for one in point.value.full_name or ()] == ([url] if url else [])
     assert point.value.only_contains_ca_certs == of_authorities
     assert point.value.only_contains_user_certs != of_authorities
 

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect
 
 import database
+from corporation import Corporation
 from fleet import Fleet, device_csr
 from fleetroot.access import Grant, OidcIssuer, Role
 from fleetroot.access.access import Access
@@ -22,6 +23,9 @@ from fleetroot.audit import SYSTEM
 from fleetroot.errors import ApprovalNeeded, Unavailable
 from fleetroot.hub.model import CertificateProof, Channel, CredentialWish, Message
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
+from fleetroot.registry.ocsp_responders import OcspResponders
+from fleetroot.registry.publishing import RevocationPublisher
+from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.storage import migrate
 from fleetroot.storage.schema import metadata
 from workbench import Wire, Workbench
@@ -98,6 +102,12 @@ async def live_in(bench: Workbench) -> None:
     guarded = Access(bench.store, bench.clock, second_person_for=[Guarded.BACK_UP])
     with pytest.raises(ApprovalNeeded):
         await guarded.claim(Guarded.BACK_UP, "backup", by=SYSTEM)
+    responders = OcspResponders(bench.store, bench.custody, bench.clock)
+    await RevocationPublisher(bench.store, bench.custody, responders, bench.clock).update()
+    corporation = Corporation(bench.clock.now())
+    await ThirdPartyLists(bench.store, bench.clock).upload(
+        made.namespace, corporation.crl(5), corporation.der, by=SYSTEM
+    )
     await bench.audit_log.write()
     await bench.settled()
 

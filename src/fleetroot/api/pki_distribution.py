@@ -17,10 +17,10 @@ from email.utils import format_datetime, parsedate_to_datetime
 from hashlib import sha256
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from fleetroot.api.services import services_of
-from fleetroot.errors import InvalidArgument, TooLarge
+from fleetroot.errors import TooLarge
 from fleetroot.pki import MAX_REQUEST, OcspError, encode_error
 from fleetroot.registry.ocsp_responders import OcspReply
 
@@ -65,7 +65,7 @@ async def ocsp_post(request: Request) -> Response:
     """Answers the request in the body."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != _OCSP_REQUEST:
-        raise InvalidArgument(f"the body must be {_OCSP_REQUEST}")
+        raise HTTPException(415, f"the body must be {_OCSP_REQUEST}")
     body = await request.body()
     if len(body) > MAX_REQUEST:
         raise TooLarge(f"an OCSP request has at most {MAX_REQUEST} bytes")

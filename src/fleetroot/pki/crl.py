@@ -76,18 +76,20 @@ class CrlScope:
     """What a list is about (RFC 5280 §5.2.5, issuingDistributionPoint).
 
     Attributes:
-        url: where it is; the same as in the certificates that it is for.
+        url: where it is, the same as in the certificates that it is for; None where it is the only
+            list of its kind. OpenSSL's -crl_check_all asks for a list that is about the root, too,
+            whose own certificate names no place.
         of_authorities: it is for CA certificates; otherwise for those of devices.
     """
 
-    url: str
+    url: str | None
     of_authorities: bool
 
     def extension(self) -> x509.Extension[x509.ExtensionType]:
         """The critical extension."""
         return extension(
             x509.IssuingDistributionPoint(
-                full_name=[x509.UniformResourceIdentifier(self.url)],
+                full_name=None if self.url is None else [x509.UniformResourceIdentifier(self.url)],
                 relative_name=None,
                 only_contains_user_certs=not self.of_authorities,
                 only_contains_ca_certs=self.of_authorities,

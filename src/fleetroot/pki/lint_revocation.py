@@ -29,11 +29,13 @@ _CRL_EXTENSIONS: Final = {
 
 
 class ListDraft(NamedTuple):
-    """A list that is about to be signed, by the key of `issuer`, to be found at `url`."""
+    """A list that is about to be signed, by the key of `issuer`, to be found at `url`; see
+    `crl.CrlScope`.
+    """
 
     crl: x509.CertificateRevocationList
     issuer: x509.Certificate
-    url: str
+    url: str | None
 
     def get(self, kind: type[_Extension]) -> _Extension:
         """Raises:
@@ -87,10 +89,10 @@ CRL_RULES: Final[tuple[Rule[ListDraft], ...]] = (
     ),
     Rule(
         "RFC 5280 §5.2.5",
-        "the URL where it is found",
+        "the URL where it is found; none where it is not one of several",
         lambda it: (
             [name.value for name in it.get(x509.IssuingDistributionPoint).full_name or ()]
-            == [it.url]
+            == ([] if it.url is None else [it.url])
         ),
     ),
     Rule(
@@ -169,7 +171,9 @@ ANSWER_RULES: Final[tuple[Rule[AnswerDraft], ...]] = (
 )
 
 
-def check_crl(crl: x509.CertificateRevocationList, issuer: x509.Certificate, url: str) -> None:
+def check_crl(
+    crl: x509.CertificateRevocationList, issuer: x509.Certificate, url: str | None
+) -> None:
     """Holds a draft of a list against the rules.
 
     Raises:

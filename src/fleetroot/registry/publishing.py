@@ -25,7 +25,7 @@ from cryptography import x509
 from fleetroot.clock import Clock
 from fleetroot.custody import KeyCustody, SealBroken, WrongMasterKey
 from fleetroot.errors import FleetrootError, NotFound
-from fleetroot.pki import CrlScope, Issuer, IssuerExpired, PkiUrls, Revoked, sign_crl
+from fleetroot.pki import CrlScope, Issuer, IssuerExpired, LintFailed, PkiUrls, Revoked, sign_crl
 from fleetroot.registry import authorities, revocation_lists
 from fleetroot.registry.model import Authority, AuthorityKind
 from fleetroot.registry.ocsp_responders import OcspResponders
@@ -47,7 +47,7 @@ _RETRY_SECONDS: Final = 10.0
 _SHARE: Final = 10  # of the time at most one part goes into signing lists
 _WARN_SECONDS: Final = 3600.0
 # Why a CA cannot sign now. None of it is a reason not to sign for the others.
-CANNOT_SIGN: Final = (FleetrootError, SealBroken, WrongMasterKey, IssuerExpired)
+CANNOT_SIGN: Final = (FleetrootError, SealBroken, WrongMasterKey, IssuerExpired, LintFailed)
 
 
 class _Due(NamedTuple):
@@ -202,13 +202,14 @@ class RevocationPublisher:
         self, authority: Authority, shard: int, revoked: list[Revoked], number: int, now: datetime
     ) -> bytes:
         """Runs in a thread: a long list takes as long as hundreds of handshakes."""
+        is_root = authority.kind is AuthorityKind.ROOT
         return sign_crl(
             Issuer(x509.load_der_x509_certificate(authority.certificate)),
             authorities.signing_key(self._custody, authority),
             revoked=revoked,
             scope=CrlScope(
-                PkiUrls(authority.pki_url, authority.id).crl(shard),
-                of_authorities=authority.kind is AuthorityKind.ROOT,
+                None if is_root else PkiUrls(authority.pki_url, authority.id).crl(shard),
+                of_authorities=is_root,
             ),
             number=number,
             now=now,
