@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import connect, large, pace, postgresql, rest, room, wire
+from bench import connect, large, pace, postgresql, rest, revocation, room, wire
 from bench.measure import Row, Scale
 
 _WIDTH: Final = 100
@@ -37,6 +37,7 @@ def main() -> None:
         "connect": connect.rows,
         "pace": pace.rows,
         "rest": rest.rows,
+        "revocation": revocation.rows,
         "large": lambda scale: large.rows(scale, arguments.store),
         "postgresql": lambda scale: postgresql.rows(scale, arguments.database_url),
     }

@@ -22,6 +22,7 @@ class Scale:
         batch: operations of one side in one round.
         idle: connections whose memory is measured.
         stored: devices in the large store.
+        revoked: certificates on revocation lists; each number is higher than the one before.
     """
 
     curves: tuple[str, ...] = ("P-384", "P-256")
@@ -29,6 +30,7 @@ class Scale:
     batch: int = 300
     idle: int = 1000
     stored: int = 1_000_000
+    revoked: tuple[int, ...] = (1_000, 10_000, 100_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ _GOALS = {"P-384": "60%", "P-256": "35%"}
 
 
 @asynccontextmanager
-async def _server() -> AsyncIterator[Server]:
+async def server_in_process() -> AsyncIterator[Server]:
+    """A server on free ports in this process."""
     with tempfile.TemporaryDirectory(prefix="fleetroot-bench-") as folder:
         settings = Settings(
             data=Path(folder), mqtt_port=0, https_port=0, console_port=0, http_port=0
@@ -48,7 +49,7 @@ async def _server() -> AsyncIterator[Server]:
 def rows(scale: Scale) -> list[Row]:
     """One row for each curve; the issuing CA is of that curve too."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        context = _server()
+        context = server_in_process()
         server = runner.run(context.__aenter__())
         try:
             return [_row(runner, server, scale, curve) for curve in scale.curves]
@@ -58,12 +59,12 @@ def rows(scale: Scale) -> list[Row]:
 
 def _row(runner: asyncio.Runner, server: Server, scale: Scale, curve: str) -> Row:
     floor = CryptoFloor(CURVES[curve], CURVES[curve])
-    requests = runner.run(_requests(server, curve))
+    asked = runner.run(requests(server, curve))
 
     def issue() -> float:
-        batch = [next(requests) for _ in range(scale.batch)]
+        batch = [next(asked) for _ in range(scale.batch)]
         start = time.process_time()
-        runner.run(_register(server, batch))
+        runner.run(register(server, batch))
         return (time.process_time() - start) / len(batch)
 
     bottom, used = take_turns(scale.rounds, lambda: floor.seconds(_FLOORS), issue)
@@ -76,7 +77,7 @@ def _row(runner: asyncio.Runner, server: Server, scale: Scale, curve: str) -> Ro
     )
 
 
-async def _requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
+async def requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
     """Requests of new devices, for a policy and a group that are made for them."""
     namespace = await server.registry.namespace("default")
     policy = await server.registry.create_policy(
@@ -111,7 +112,8 @@ async def _requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
     return map(request, count())
 
 
-async def _register(server: Server, batch: list[RegisterRequest]) -> None:
+async def register(server: Server, batch: list[RegisterRequest]) -> None:
+    """Registers devices, some of them at once."""
     for first in range(0, len(batch), _AT_ONCE):
         await asyncio.gather(
             *(server.provisioning.register(each) for each in batch[first : first + _AT_ONCE])

@@ -10,12 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bench import connect, large, pace, rest, room, wire
+from bench import connect, large, pace, rest, revocation, room, wire
 from bench.measure import Row, Scale, Spread, ratio, take_turns
 from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
 
-TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200)
+TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200, revoked=(20, 40))
 
 
 def sane(rows: list[Row]) -> list[Row]:
@@ -50,6 +50,13 @@ def test_onboardings_are_timed_at_full_and_at_half_load():
 
 def test_start_up_and_idle_memory_are_measured():
     assert [row.goal for row in sane(rest.rows(TINY))] == ["3 s", "64 KB"]
+
+
+def test_revocation_is_measured():
+    signed, cached, *lists = sane(revocation.rows(TINY))
+    assert "bare" in signed.beside
+    assert "bare" in cached.beside
+    assert [row.what for row in lists] == [f"revocation lists, {n} revoked" for n in (20, 40)]
 
 
 def test_a_large_store_is_compared_with_a_new_one():

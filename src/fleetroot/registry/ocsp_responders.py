@@ -274,7 +274,7 @@ def _status(tx: Transaction, authority: Authority, request: OcspRequest) -> Stat
     if revoked_at is not None:
         return Revoked(request.serial, revoked_at, CrlReason.of(reason))
     if authority_revoked_at is not None:
-        return Revoked(request.serial, authority_revoked_at)
+        return Revoked(request.serial, authority_revoked_at, CrlReason.CA_COMPROMISE)
     return Standing.GOOD
 
 
