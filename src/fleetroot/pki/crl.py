@@ -60,7 +60,10 @@ class CrlReason(Enum):
     @classmethod
     def of(cls, word: str | None) -> CrlReason:
         """The reason of that name; a name that is none here is not told to the world."""
-        return next((reason for reason in cls if reason.word == word), cls.UNSPECIFIED)
+        return _BY_WORD.get(word, cls.UNSPECIFIED)
+
+
+_BY_WORD: Final[dict[str | None, CrlReason]] = {reason.word: reason for reason in CrlReason}
 
 
 class Revoked(NamedTuple):

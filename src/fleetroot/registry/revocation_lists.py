@@ -27,7 +27,7 @@ from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import authorities, certificates, revocation_lists
 
 _DIGITS: Final = 16
-_PAGE: Final = 1000  # entries, so that no reading holds up the others for long
+_PAGE: Final = 500  # entries, so that no reading holds up the others for long
 
 _table: Final = revocation_lists
 

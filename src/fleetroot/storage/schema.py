@@ -253,6 +253,7 @@ certificates = Table(
     Index(
         "ix_certificates_revoked",
         "authority_id",
+        text("substr(serial, length(serial))"),  # the last digit: the shard of its list
         "serial",
         sqlite_where=text("revoked_at IS NOT NULL"),
         postgresql_where=text("revoked_at IS NOT NULL"),

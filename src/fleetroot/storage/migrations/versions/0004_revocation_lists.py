@@ -18,7 +18,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_certificates_revoked",
         "certificates",
-        ["authority_id", "serial"],
+        ["authority_id", sa.text("substr(serial, length(serial))"), "serial"],
         sqlite_where=sa.text("revoked_at IS NOT NULL"),
         postgresql_where=sa.text("revoked_at IS NOT NULL"),
     )
