@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 
-import pkilint_opinion
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pki_workshop import DAY, NOW, YEAR, OpenSSL, certificate, name
 
+import pkilint_opinion
 from fleetroot.pki import (
     CrlReason,
     CrlScope,

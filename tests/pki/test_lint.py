@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import pkilint_opinion
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -18,6 +17,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 from pki_workshop import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, YEAR, ca, key, name
 
+import pkilint_opinion
 from fleetroot.pki import (
     IssuingProfile,
     KeyType,

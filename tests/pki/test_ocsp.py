@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import pkilint_opinion
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pki_workshop import DAY, NOW, OpenSSL, ca, key, leaf, root
 
+import pkilint_opinion
 from fleetroot.pki import (
     CrlReason,
     KeyType,
