@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sas": {"errors", "ids"},
     "bus": set(),
     "pki": set(),
-    "custody": {"pki"},
+    "custody": {"pki", "errors"},
     "storage": {"errors"},
     "audit": {"storage", "custody", "pki"} | WORDS,
     "access": {"storage", "audit"} | WORDS,

@@ -1,11 +1,13 @@
 """Where secrets live: private keys and how they sign, and the sealing of every other secret.
 
 This room owns the master key, the envelope that everything worth stealing is kept in, and the
-opening of signing keys. It does not store what it seals. It may import the types of `pki`,
-`cryptography` and the standard library. No secret appears in a `repr`, a message or a log.
+opening of signing keys, in software and in PKCS#11 tokens. It does not store what it seals. It may
+import `pki`, `errors`, `cryptography` and the standard library. No secret appears in a `repr`, a
+message or a log.
 """
 
-from fleetroot.custody.keys import KeyCustody, KeyStore, SealedKey
+from fleetroot.custody.custody import Custody, sign_with, waits
+from fleetroot.custody.keys import SOFTWARE, KeyCustody, KeyStore, SealedKey
 from fleetroot.custody.master import (
     MasterKey,
     MasterKeyConfig,
@@ -15,8 +17,11 @@ from fleetroot.custody.master import (
     load_master_key,
 )
 from fleetroot.custody.sealing import RecordName, SealBroken, Sealer, WrongMasterKey
+from fleetroot.custody.token import Token, TokenAway, TokenConfig, TokenState
 
 __all__ = [
+    "SOFTWARE",
+    "Custody",
     "KeyCustody",
     "KeyStore",
     "MasterKey",
@@ -28,6 +33,12 @@ __all__ = [
     "SealBroken",
     "SealedKey",
     "Sealer",
+    "Token",
+    "TokenAway",
+    "TokenConfig",
+    "TokenState",
     "WrongMasterKey",
     "load_master_key",
+    "sign_with",
+    "waits",
 ]

@@ -1,18 +1,19 @@
 """Signing keys: made, kept sealed, and opened to sign.
 
-`KeyCustody` is what the registry knows. `KeyStore` keeps keys in software, sealed; a hardware token
-is another implementation, whose `sealed` bytes name an object in the token and whose `load` gives a
-key object that signs inside it.
+`KeyCustody` is what the other rooms know. `KeyStore` keeps keys in software, sealed; `Custody` has
+it and the tokens that were configured.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from fleetroot.custody.sealing import RecordName, Sealer
+from fleetroot.errors import InvalidArgument
 from fleetroot.pki import (
     KeyType,
     PrivateKey,
@@ -23,6 +24,7 @@ from fleetroot.pki import (
 )
 
 DEFAULT_OPEN_KEYS: Final = 256
+SOFTWARE: Final = "software"  # as the place of a key: sealed, in the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,24 @@ class SealedKey:
 class KeyCustody(Protocol):
     """Where private keys live and how they sign."""
 
-    def generate(self, key_type: KeyType, name: RecordName) -> SealedKey:
-        """Makes a key pair under this name. The caller stores what is returned."""
+    @property
+    def authorities_in(self) -> str:
+        """Where the keys of new CAs are made, unless somebody says otherwise."""
+        ...
+
+    def generate(
+        self, key_type: KeyType, name: RecordName, *, keep_in: str = SOFTWARE
+    ) -> SealedKey:
+        """Makes a key pair under this name. The caller stores what is returned.
+
+        Args:
+            keep_in: `SOFTWARE`, or a token's name. A token may take its time: not on the event
+                loop.
+
+        Raises:
+            InvalidArgument: there is no such token, or it holds no keys of this type.
+            Unavailable: the token does not answer now.
+        """
         ...
 
     def load(self, name: RecordName, sealed: bytes) -> PrivateKey:
@@ -65,19 +83,41 @@ class KeyStore:
     `max_open_keys` used: issuing a certificate should cost a signature and not an unsealing.
     """
 
-    __slots__ = ("_lock", "_max_open_keys", "_open", "_sealer")
+    __slots__ = ("_lock", "_max_open_keys", "_open", "_read", "_sealer")
 
-    def __init__(self, sealer: Sealer, *, max_open_keys: int = DEFAULT_OPEN_KEYS) -> None:
+    authorities_in: Final = SOFTWARE
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        *,
+        max_open_keys: int = DEFAULT_OPEN_KEYS,
+        read: Callable[[bytes], PrivateKey] = private_key_from_der,
+    ) -> None:
+        """`read`: the key of what was sealed."""
         self._sealer = sealer
+        self._read = read
         self._max_open_keys = max_open_keys
         self._lock = threading.Lock()
         # With the blob that it came from: another blob under the same name is no hit.
         self._open: OrderedDict[RecordName, tuple[bytes, PrivateKey]] = OrderedDict()
 
-    def generate(self, key_type: KeyType, name: RecordName) -> SealedKey:
-        """Makes a key pair and seals its private key under this name."""
+    def generate(
+        self, key_type: KeyType, name: RecordName, *, keep_in: str = SOFTWARE
+    ) -> SealedKey:
+        """Makes a key pair and seals its private key under this name.
+
+        Raises:
+            InvalidArgument: it shall be kept elsewhere.
+        """
+        if keep_in != SOFTWARE:
+            raise InvalidArgument(f"there is no token {keep_in}")
         key = generate_key(key_type)
-        sealed = self._sealer.seal(name, private_key_to_der(key))
+        return self.put(name, private_key_to_der(key), key)
+
+    def put(self, name: RecordName, plaintext: bytes, key: PrivateKey) -> SealedKey:
+        """Seals what `read` makes this key of."""
+        sealed = self._sealer.seal(name, plaintext)
         self._hold(name, sealed, key)
         return SealedKey(sealed, key.public_key())
 
@@ -93,7 +133,7 @@ class KeyStore:
             if held is not None and held[0] == sealed:
                 self._open.move_to_end(name)
                 return held[1]
-        key = private_key_from_der(self._sealer.open(name, sealed))
+        key = self._read(self._sealer.open(name, sealed))
         self._hold(name, sealed, key)
         return key
 
