@@ -38,7 +38,17 @@ from fleetroot.audit import Entry
 from fleetroot.audit.audit import AuditLog
 from fleetroot.bus import LocalBus
 from fleetroot.clock import Clock, SystemClock
-from fleetroot.custody import KeyStore, MasterKey, MasterKeyConfig, Sealer, load_master_key
+from fleetroot.custody import (
+    Custody,
+    MasterKey,
+    MasterKeyConfig,
+    Sealer,
+    Token,
+    TokenConfig,
+    TokenState,
+    load_master_key,
+    read_pin,
+)
 from fleetroot.errors import FleetrootError, Unavailable
 from fleetroot.gateway import server_certificate
 from fleetroot.gateway.connection import DeviceConnection, Wire
@@ -65,13 +75,14 @@ from fleetroot.registry.outbox import OutboxReader
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.third_party_lists import ThirdPartyLists
-from fleetroot.settings import Settings
+from fleetroot.settings import Settings, TokenSettings
 from fleetroot.storage import databases, installation
 from fleetroot.storage.databases import Database
 
 _LOCK_FILE: Final = ".lock"
 _SEAL_CHECK: Final = "seal-check"
 _CHECKPOINTS: Final = 5.0  # seconds between checkpoints of the audit log
+_TOKENS: Final = 5.0  # seconds between looks whether tokens are there
 _SHORT_DUTIES: Final = 60.0  # seconds between their rounds
 _LONG_DUTIES: Final = 3600.0
 _CUT_SECONDS: Final = 1.0  # for connections that have nothing left to say
@@ -128,6 +139,7 @@ class Server:
         self._database = await asyncio.to_thread(self._open_database, data)
         self._build(data)
         await self._check_master_key()
+        await self._look_at_tokens()
         self.audit_log = await AuditLog.open(self.store, self._custody, self.clock)
         await self._outbox.start()
         await self.hubs.start()
@@ -152,6 +164,7 @@ class Server:
             asyncio.create_task(self.publisher.run(), name="revocation lists"),
             asyncio.create_task(_every(_CHECKPOINTS, self.audit_log.write), name="audit log"),
             asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),
+            asyncio.create_task(_every(_TOKENS, self._look_at_tokens), name="tokens"),
         ]
 
     def _open_data_folder(self) -> Path:
@@ -174,7 +187,9 @@ class Server:
         settings, clock = self.settings, self.clock
         self._master_key = _master_key(settings, data)
         self._sealer = Sealer(self._master_key)
-        self._custody = KeyStore(self._sealer)
+        self._custody = Custody(
+            self._sealer, self._open_tokens(), authorities_in=settings.authority_keys
+        )
         self.store = self._database.store
         self._bus = bus = LocalBus()
         self.access = Access(
@@ -270,6 +285,7 @@ class Server:
             master_key_where=self._master_key.where,
             database=self._database.shown,
             pki_url=pki_url,
+            token_states=self._custody.states,
             keep_first_token=lambda text: bootstrap.keep_first_token(data, text),
         )
         self.metrics.add_gauges(self._gauges)
@@ -350,6 +366,29 @@ class Server:
 
     async def _summarize_refusals(self) -> None:
         self._refusals.summarize()
+
+    # --- tokens
+
+    def _open_tokens(self) -> list[Token]:
+        return [
+            Token(_token_config(name, token), self._token_changed)
+            for name, token in self.settings.tokens.items()
+        ]
+
+    async def _look_at_tokens(self) -> None:
+        """Finds out how the tokens stand, also while nobody signs."""
+        if self.settings.tokens:
+            await asyncio.to_thread(self._custody.look)
+            for state in self._custody.states():
+                self.metrics.note_token(state.name, up=state.away is None)
+
+    def _token_changed(self, state: TokenState) -> None:
+        """Called from the thread that saw it."""
+        self.metrics.note_token(state.name, up=state.away is None)
+        if state.away is None:
+            _log.warning("token is back", alert="token", token=state.name)
+        else:
+            _log.error("token is away", alert="token", token=state.name, reason=state.away)
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
         assert self._mqtt is not None  # noqa: S101 - gauges are read once it is there
@@ -434,6 +473,8 @@ class Server:
                 await self.audit_log.write()
         if hasattr(self, "_database"):
             await asyncio.to_thread(self._database.store.close)
+        if hasattr(self, "_custody"):
+            await asyncio.to_thread(self._custody.close)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -474,6 +515,23 @@ def _master_key(settings: Settings, data: Path) -> MasterKey:
             passphrase=settings.passphrase.get_secret_value() if settings.passphrase else None,
         ),
         data,
+    )
+
+
+def _token_config(name: str, token: TokenSettings) -> TokenConfig:
+    if token.pin is not None:
+        pin = token.pin.get_secret_value()
+    else:
+        assert token.pin_file is not None  # noqa: S101 - the settings have one of them
+        pin = read_pin(token.pin_file)
+    return TokenConfig(
+        name=name,
+        module=token.module,
+        label=token.label,
+        pin=pin,
+        threads=token.threads,
+        timeout=token.timeout_seconds,
+        retry_seconds=token.retry_seconds,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -32,6 +32,12 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        self._tokens = Gauge(
+            "fleetroot_token_up",
+            "Whether a PKCS#11 token answers (1) or is away (0).",
+            ["token"],
+            registry=self.registry,
+        )
         self._reasons: set[tuple[str, str]] = set()
         self._refusals = Counter(
             "fleetroot_refusals",
@@ -50,6 +56,10 @@ class Metrics:
             else:
                 self._reasons.add((kind, reason))
         self._refusals.labels(kind, reason).inc()
+
+    def note_token(self, name: str, *, up: bool) -> None:
+        """Whether a token answers."""
+        self._tokens.labels(name).set(up)
 
     def add_gauges(self, read: Callable[[], dict[str, tuple[str, float]]]) -> None:
         """Adds gauges: `read` gives a text and a value by name."""

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,8 +22,29 @@ from pydantic_settings import (
 # RFC 1123 §2.1 and RFC 1035 §2.3.4.
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_TOKEN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 _DATABASE_SCHEMES = ("postgresql://", "postgres://")
 _PLAIN_URL = re.compile(r"http://[A-Za-z0-9.\-\[\]:]+(?:/[A-Za-z0-9._~/\-]*)?", re.ASCII)
+
+
+class TokenSettings(BaseModel):
+    """A PKCS#11 token that keys may be kept in; its PIN is in a file or here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    module: Path
+    label: str = Field(min_length=1, max_length=32)
+    pin: SecretStr | None = None
+    pin_file: Path | None = None
+    threads: int = Field(default=4, gt=0, le=64)
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    retry_seconds: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_one_pin(self) -> TokenSettings:
+        if (self.pin is None) == (self.pin_file is None):
+            raise ValueError("a token needs pin or pin_file")
+        return self
 
 
 class Settings(BaseSettings):
@@ -61,6 +82,10 @@ class Settings(BaseSettings):
     master_key_file: Path | None = None
     master_key: SecretStr | None = None
     passphrase: SecretStr | None = None
+
+    # PKCS#11 tokens by the name that is kept with a key; see docs/custody.md.
+    tokens: dict[str, TokenSettings] = {}
+    authority_keys: str = "software"  # where keys of new CAs are made: software, or a token's name
 
     # A certificate of the operator's own, instead of one of the server CA's (PEM files).
     server_certificate: Path | None = None
@@ -141,6 +166,15 @@ class Settings(BaseSettings):
     def _both_or_none(self) -> Settings:
         if (self.server_certificate is None) != (self.server_key is None):
             raise ValueError("server_certificate and server_key go together")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_are_named(self) -> Settings:
+        for name in self.tokens:
+            if not _TOKEN_NAME.fullmatch(name) or name == "software":
+                raise ValueError(f"a token cannot be named {name}")
+        if self.authority_keys != "software" and self.authority_keys not in self.tokens:
+            raise ValueError(f"authority_keys: there is no token {self.authority_keys}")
         return self
 
     @model_validator(mode="after")

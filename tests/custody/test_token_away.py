@@ -43,7 +43,7 @@ def test_a_token_that_was_taken_away_is_unavailable(hsm: SoftHsm, open_custody: 
     hsm.take_away()
     with pytest.raises(TokenAway) as refused:
         signs(key)
-    assert refused.value.reason.startswith("token hsm is away: CKR_")
+    assert refused.value.reason.startswith("token is away: hsm, CKR_")
     assert refused.value.code.status == 503
     assert "hsm" not in refused.value.message  # what a peer is told
 
@@ -196,7 +196,7 @@ async def test_a_token_that_hangs_does_not_hold_up_the_loop(
     assert turns > 10
     with pytest.raises(TokenAway) as refused:
         asking.result()
-    assert refused.value.reason == "token hsm is away: no answer within 1 seconds"
+    assert refused.value.reason == "token is away: hsm, no answer within 1 seconds"
     daemon.go_on()
 
 

@@ -217,7 +217,7 @@ def test_a_key_of_a_token_that_is_configured_no_more_is_unavailable(
     made = open_custody(hsm.config()).generate(KeyType.EC_P256, NAME, keep_in="hsm")
     with pytest.raises(Unavailable) as refused:
         open_custody().load(NAME, made.sealed)
-    assert refused.value.reason == "the key is in token hsm, which is not configured"
+    assert refused.value.reason == "token is not configured: hsm"
 
 
 def test_a_key_that_the_token_lost_is_unavailable(hsm: SoftHsm, open_custody: Open) -> None:
@@ -226,7 +226,7 @@ def test_a_key_that_the_token_lost_is_unavailable(hsm: SoftHsm, open_custody: Op
     key = open_custody(hsm.config(label="empty")).load(NAME, made.sealed)
     with pytest.raises(Unavailable) as refused:
         verified(key)
-    assert refused.value.reason.startswith("token hsm does not hold one private key of id ")
+    assert refused.value.reason.startswith("key is not in its token: hsm, id ")
 
 
 def test_threads_sign_beside_each_other(hsm: SoftHsm, open_custody: Open) -> None:

@@ -58,6 +58,7 @@ async def status(request: Request) -> dict[str, Any]:
         "masterKey": services.master_key_where,
         "database": services.database,
         "pkiUrl": services.pki_url,
+        "tokens": [{"name": token.name, "away": token.away} for token in services.token_states()],
         "devices": devices,
         "certificates": certificates,
         "connections": len(services.hubs.live),

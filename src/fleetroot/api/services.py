@@ -12,6 +12,7 @@ from fleetroot.access import TokenText
 from fleetroot.access.access import Access
 from fleetroot.audit.audit import AuditLog
 from fleetroot.clock import Clock
+from fleetroot.custody import TokenState
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
@@ -42,6 +43,7 @@ class Services:
     master_key_where: str
     database: str
     pki_url: str
+    token_states: Callable[[], list[TokenState]]
     keep_first_token: Callable[[TokenText], None]
 
 

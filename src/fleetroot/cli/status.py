@@ -28,6 +28,8 @@ def status(client: Client, as_json: bool) -> None:
         "Certificates": str(found["certificates"]),
         "Connections": str(found["connections"]),
     }
+    for token in found["tokens"]:
+        fields[f"Token {token['name']}"] = f"away: {token['away']}" if token["away"] else "answers"
     for hub in found["hubs"]:
         fields[f"Hub {hub['name']}"] = hub["hostName"]
     for policy in found["policies"]:

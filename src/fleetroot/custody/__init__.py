@@ -17,7 +17,7 @@ from fleetroot.custody.master import (
     load_master_key,
 )
 from fleetroot.custody.sealing import RecordName, SealBroken, Sealer, WrongMasterKey
-from fleetroot.custody.token import Token, TokenAway, TokenConfig, TokenState
+from fleetroot.custody.token import Token, TokenAway, TokenConfig, TokenState, read_pin
 
 __all__ = [
     "SOFTWARE",
@@ -39,6 +39,7 @@ __all__ = [
     "TokenState",
     "WrongMasterKey",
     "load_master_key",
+    "read_pin",
     "sign_with",
     "waits",
 ]

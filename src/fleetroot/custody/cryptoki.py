@@ -21,6 +21,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar, Final
 
+from fleetroot.errors import InvalidArgument
+
 _OS_LOCKING_OK: Final = 2
 _SERIAL_SESSION: Final = 4
 _RW_SESSION: Final = 2
@@ -156,7 +158,7 @@ class CryptokiError(Exception):
         self.rv = rv
 
 
-class ModuleUnusable(Exception):
+class ModuleUnusable(InvalidArgument):
     """The file is no PKCS#11 module that can be loaded."""
 
 

@@ -117,7 +117,7 @@ class Custody:
         if token is None:
             raise Unavailable(
                 "a key that this needs is not available now",
-                reason=f"the key is in token {name.decode()}, which is not configured",
+                reason=f"token is not configured: {name.decode()}",
             )
         try:
             return token_keys.private_key(

@@ -11,11 +11,14 @@ token locks itself after a few.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import stat
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -30,12 +33,13 @@ from fleetroot.custody.cryptoki import (
     Rv,
     Template,
 )
-from fleetroot.errors import Unavailable
+from fleetroot.errors import InvalidArgument, Unavailable
 
 T = TypeVar("T")
 
 _MOST_WAITING: Final = 1024
 _CLOSE_SECONDS: Final = 1.0
+_MAX_PIN_BYTES: Final = 256
 
 # What a call answers when its session, its token or its module is not there any more. A handle that
 # is invalid was valid when it was found.
@@ -78,7 +82,7 @@ class TokenAway(Unavailable):
     def __init__(self, token: str, why: str) -> None:
         super().__init__(
             "a key that this needs is not available now",
-            reason=f"token {token} is away: {why}",
+            reason=f"token is away: {token}, {why}",
             retry_after=5,
         )
 
@@ -89,7 +93,7 @@ class KeyNotInToken(Unavailable):
     def __init__(self, token: str, key_id: bytes) -> None:
         super().__init__(
             "a key that this needs is not available now",
-            reason=f"token {token} does not hold one private key of id {key_id.hex()}",
+            reason=f"key is not in its token: {token}, id {key_id.hex()}",
         )
 
 
@@ -114,6 +118,24 @@ class TokenConfig:
     threads: int = 4
     timeout: float = 5.0
     retry_seconds: float = 1.0
+
+
+def read_pin(path: Path) -> str:
+    """The PIN in a file, without the line's end.
+
+    Raises:
+        InvalidArgument: others can read the file, or it holds none.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        # systemd's credentials show an ACL as the group's bits, so a group may read.
+        if mode & stat.S_IRWXO:
+            raise InvalidArgument(f"the PIN file {path} is open to others: chmod 600 {path}")
+        pin = file.read(_MAX_PIN_BYTES).strip()
+    if not pin:
+        raise InvalidArgument(f"the PIN file {path} is empty")
+    return pin.decode()
 
 
 class TokenState(NamedTuple):
@@ -279,7 +301,8 @@ class Token:
             except Exception as error:  # noqa: BLE001 - whoever asked is told
                 future.set_exception(error)
             del job, future, taken
-        self._drop_session()
+        with suppress(CryptokiError), self._module.used():
+            self._drop_session()
 
     # --- calls, in the token's threads
 
@@ -303,7 +326,7 @@ class Token:
         except CryptokiError as error:
             raise Unavailable(
                 "a key that this needs is not available now",
-                reason=f"token {self.name} does not sign: {error}",
+                reason=f"token does not sign: {self.name}, {error}",
             ) from error
 
     def use(self, operation: Callable[[Session], T], *, writing: bool = False) -> T:
@@ -435,7 +458,10 @@ class Token:
         until = time.monotonic() + _CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        _release(self._config.module, _CLOSE_SECONDS)
+        # C_Finalize may hang too.
+        last = threading.Thread(target=_release, args=(self._config.module,), daemon=True)
+        last.start()
+        last.join(2 * _CLOSE_SECONDS)
 
 
 # A module is loaded and initialised once in a process, whoever uses it.
@@ -450,11 +476,11 @@ def _share(path: Path) -> Module:
         return module
 
 
-def _release(path: Path, timeout: float) -> None:
+def _release(path: Path) -> None:
     with _sharing:
         module, users = _shared[path]
         if users > 1:
             _shared[path] = module, users - 1
             return
         del _shared[path]
-        module.finalize(timeout)
+    module.finalize(_CLOSE_SECONDS)

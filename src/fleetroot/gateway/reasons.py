@@ -35,6 +35,10 @@ ADVICE: Final[dict[str, str]] = {
     "missing api-version": "Say which api-version the client speaks; docs/wire.md lists them.",
     "unknown api-version": "Use an api-version that docs/wire.md lists.",
     "no linked hub": "Link a hub to the service, or correct the enrollment's `iotHubs`.",
+    "token is away": "The token with the CA's key does not answer: see `fleetroot status`.",
+    "key is not in its token": "The token answers without the CA's key: was it replaced?",
+    "token does not sign": "The token refuses to sign: see the reason, and its own log.",
+    "token is not configured": "Name the token in the setting `tokens` again.",
     "CSR without a policy": (
         "Give the enrollment a policy (`credentialPolicyName`), or let the device send no CSR."
     ),

@@ -208,7 +208,7 @@ class Renewal:
         # Only what let this session in may renew itself: not what was revoked since.
         if device is None or device.generation != principal.generation:
             raise DeviceChanged
-        leaf = self._issuance.sign(issuer, device, csr, now)
+        leaf = await self._issuance.sign_waiting(issuer, device, csr, now)
 
         def unit(tx: Transaction) -> bool:
             if not requests.answer(tx, request, leaf.certificate.sha256):

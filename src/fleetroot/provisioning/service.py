@@ -164,7 +164,7 @@ class Provisioning:
         wanted = each(_verify, asked)
         issuers = [await self._issuer(of) for of in wanted]
         await asyncio.sleep(0)
-        leaves = each(partial(self._sign, now), plans, wanted, issuers)
+        leaves = await self._sign_all(plans, wanted, issuers, now)
         await asyncio.sleep(0)
         registrations = each(partial(self._registration, now), plans, leaves)
         provisions = each(_provision, plans, leaves, registrations)
@@ -222,6 +222,43 @@ class Provisioning:
             return wanted
         try:
             return await self._issuance.issuer(wanted.policy)
+        except Exception as error:  # noqa: BLE001 - whoever asked is told
+            return error
+
+    async def _sign_all(
+        self,
+        plans: Sequence[Plan | Exception],
+        wanted: Sequence[_Wanted | Exception | None],
+        issuers: Sequence[Issuer | Exception | None],
+        now: datetime,
+    ) -> Sequence[SignedLeaf | Exception | None]:
+        """Keys in software sign here, one after the other; those in a token beside each other, in
+        its threads.
+        """
+        if not any(isinstance(issuer, Issuer) and issuer.waits for issuer in issuers):
+            return each(partial(self._sign, now), plans, wanted, issuers)
+        return await asyncio.gather(
+            *(
+                self._sign_waiting(now, plan, of, issuer)
+                for plan, of, issuer in zip(plans, wanted, issuers, strict=True)
+            )
+        )
+
+    async def _sign_waiting(
+        self,
+        now: datetime,
+        plan: Plan | Exception,
+        wanted: _Wanted | Exception | None,
+        issuer: Issuer | Exception | None,
+    ) -> SignedLeaf | Exception | None:
+        if isinstance(plan, Exception):
+            return plan
+        if not isinstance(wanted, _Wanted):
+            return wanted
+        if not isinstance(issuer, Issuer):
+            return issuer
+        try:
+            return await self._issuance.sign_waiting(issuer, plan.device, wanted.csr, now)
         except Exception as error:  # noqa: BLE001 - whoever asked is told
             return error
 

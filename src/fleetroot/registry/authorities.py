@@ -132,10 +132,20 @@ def make_root(
     key_type: KeyType,
     pki_url: str,
     now: datetime,
+    keep_in: str | None = None,
 ) -> Authority:
-    """Makes a key and its self-signed certificate; nothing is stored yet."""
+    """Makes a key and its self-signed certificate; nothing is stored yet. A token may take its
+    time, so this is not for the event loop.
+
+    Args:
+        keep_in: where the key is kept, as `KeyCustody.generate`; None: where new CAs' keys are.
+    """
     authority_id = str(uuid4())
-    sealed = custody.generate(key_type, key_name(namespace_id, authority_id))
+    sealed = custody.generate(
+        key_type,
+        key_name(namespace_id, authority_id),
+        keep_in=keep_in or custody.authorities_in,
+    )
     key = custody.load(key_name(namespace_id, authority_id), sealed.sealed)
     profile = RootProfile(
         subject=_subject(f"{name} root {authority_id[:8]}"), validity=ROOT_VALIDITY
@@ -160,10 +170,17 @@ def make_issuing(
     name: str,
     key_type: KeyType,
     now: datetime,
+    keep_in: str | None = None,
 ) -> Authority:
-    """Makes a key and a certificate for it, signed by `root`; nothing is stored yet."""
+    """Makes a key and a certificate for it, signed by `root`; nothing is stored yet. As
+    `make_root`.
+    """
     authority_id = str(uuid4())
-    sealed = custody.generate(key_type, key_name(root.namespace_id, authority_id))
+    sealed = custody.generate(
+        key_type,
+        key_name(root.namespace_id, authority_id),
+        keep_in=keep_in or custody.authorities_in,
+    )
     profile = IssuingProfile(
         subject=_subject(f"{name} issuing {authority_id[:8]}"),
         validity=ISSUING_VALIDITY,

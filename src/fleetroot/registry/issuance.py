@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 
-from fleetroot.custody import KeyCustody
+from fleetroot.custody import KeyCustody, sign_with, waits
 from fleetroot.errors import FleetrootError, InvalidArgument, Unavailable
 from fleetroot.pki import (
     CertificateRequest,
@@ -62,6 +62,11 @@ class Issuer:
     profile: OperationalProfile
     key: PrivateKey
     chain: tuple[bytes, ...]  # DER: issuing CA first, root last
+
+    @property
+    def waits(self) -> bool:
+        """Whether its key is in a token, which takes its time: sign by `Issuance.sign_waiting`."""
+        return waits(self.key)
 
 
 class SignedLeaf(NamedTuple):
@@ -190,6 +195,17 @@ class Issuance:
         except IssuerExpired as error:
             raise Unavailable("the policy's CA cannot sign now", reason=str(error)) from error
         return SignedLeaf(device, certificate, issuer)
+
+    @classmethod
+    async def sign_waiting(
+        cls, issuer: Issuer, device: Device, request: CertificateRequest, now: datetime
+    ) -> SignedLeaf:
+        """Like `sign`; a key in a token signs in a thread of its own, and the loop is free.
+
+        Raises:
+            Unavailable: the issuing CA is not valid now, or its token is away.
+        """
+        return await sign_with(issuer.key, lambda: cls.sign(issuer, device, request, now))
 
     @staticmethod
     def record(

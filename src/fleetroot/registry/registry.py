@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
@@ -79,7 +80,8 @@ class Registry:
         check_name(name, "namespace")
         now = self._clock.now()
         namespace = Namespace(str(uuid4()), name, subscription_id, resource_group, now)
-        root = authorities.make_root(
+        root = await asyncio.to_thread(
+            authorities.make_root,
             self._custody,
             namespace_id=namespace.id,
             name=f"Fleetroot {name}",
@@ -144,7 +146,8 @@ class Registry:
             raise InvalidArgument("a policy must allow a key type")
         now = self._clock.now()
         root = await self._root(namespace)
-        issuing = authorities.make_issuing(
+        issuing = await asyncio.to_thread(
+            authorities.make_issuing,
             self._custody,
             root=root,
             name=f"Fleetroot {namespace.name} {name}",
