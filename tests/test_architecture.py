@@ -43,10 +43,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"pki", "custody", "storage", "bus", "audit"} | WORDS,
     "provisioning": {"registry", "storage", "bus", "custody", "pki", "audit"} | WORDS,
     "hub": {"registry", "storage", "bus", "custody", "pki", "audit"} | WORDS,
+    "upkeep": ROOMS | WORDS,
     "gateway.tls": set(),
     "gateway.mqtt": {"errors"},
     "gateway": {"gateway.tls", "gateway.mqtt"} | ROOMS | WORDS,
-    "api": {"gateway"} | ROOMS | WORDS,
+    "api": {"gateway", "upkeep"} | ROOMS | WORDS,
     "agent": {"pki"} | WORDS,
     "settings": set(),
     "limits": {"settings", "gateway", "gateway.tls"},
@@ -54,10 +55,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
     "bootstrap": {"settings", "access", "audit", "registry", "provisioning", "hub", "storage"}
     | WORDS,
-    "app": {"settings", "limits", "bootstrap", "metrics", "gateway", "gateway.tls", "api"}
+    "app": {"settings", "limits", "bootstrap", "metrics", "gateway", "gateway.tls", "api", "upkeep"}
     | ROOMS
     | WORDS,
-    "cli": {"settings", "logs", "app", "agent", "audit", "custody", "pki"} | WORDS,
+    "cli": {"settings", "logs", "app", "agent", "audit", "custody", "pki", "upkeep"} | WORDS,
 }
 # Of these rooms, provisioning and hubs need these names: seals for the secrets they own, and the
 # verdicts on what a device shows. Not a signing key, and nothing that could make a certificate.
@@ -98,7 +99,7 @@ ONLY_IN = {
     "pydantic": {"settings", "api", "cli"},
     "pydantic_settings": {"settings"},
     "prometheus_client": {"metrics", "api"},
-    "sqlalchemy": {"storage", "audit", "access", "registry", "provisioning", "hub"},
+    "sqlalchemy": {"storage", "audit", "access", "registry", "provisioning", "hub", "upkeep"},
     "alembic": {"storage"},
     "psycopg": {"storage"},
 }

@@ -40,13 +40,14 @@ from fleetroot.bus import LocalBus
 from fleetroot.clock import Clock, SystemClock
 from fleetroot.custody import (
     Custody,
-    MasterKey,
     MasterKeyConfig,
-    Sealer,
     Token,
     TokenConfig,
     TokenState,
+    forget_master_keys,
+    keep_master_key,
     load_master_key,
+    new_master_key,
     read_pin,
 )
 from fleetroot.errors import FleetrootError, Unavailable
@@ -78,9 +79,10 @@ from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.settings import Settings, TokenSettings
 from fleetroot.storage import databases, installation
 from fleetroot.storage.databases import Database
+from fleetroot.upkeep.rotation import Rotation, open_sealer
+from fleetroot.upkeep.sealed import SEAL_CHECK, sealed_columns
 
 _LOCK_FILE: Final = ".lock"
-_SEAL_CHECK: Final = "seal-check"
 _CHECKPOINTS: Final = 5.0  # seconds between checkpoints of the audit log
 _TOKENS: Final = 5.0  # seconds between looks whether tokens are there
 _SHORT_DUTIES: Final = 60.0  # seconds between their rounds
@@ -137,10 +139,14 @@ class Server:
         started_at = self.clock.now()
         data = self._open_data_folder()
         self._database = await asyncio.to_thread(self._open_database, data)
+        self.store = self._database.store
+        self._master_key = load_master_key(_master_key_config(self.settings), data)
+        self._sealer = await open_sealer(self.store, self._master_key)
         self._build(data)
         await self._check_master_key()
         await self._look_at_tokens()
         self.audit_log = await AuditLog.open(self.store, self._custody, self.clock)
+        await self.rotation.start()
         await self._outbox.start()
         await self.hubs.start()
         await self.registry.mark_expired()  # before the ports open: what expired while we were away
@@ -158,12 +164,14 @@ class Server:
                     self._summarize_refusals,
                     self.access.write_uses,
                     self._renew_first_token,
+                    self._finish_rotation,
                 ),
                 name="short duties",
             ),
             asyncio.create_task(self.publisher.run(), name="revocation lists"),
             asyncio.create_task(_every(_CHECKPOINTS, self.audit_log.write), name="audit log"),
             asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),
+            asyncio.create_task(_every(1.0, self.rotation.run), name="master key"),
             asyncio.create_task(_every(_TOKENS, self._look_at_tokens), name="tokens"),
         ]
 
@@ -185,12 +193,9 @@ class Server:
 
     def _build(self, data: Path) -> None:
         settings, clock = self.settings, self.clock
-        self._master_key = _master_key(settings, data)
-        self._sealer = Sealer(self._master_key)
         self._custody = Custody(
             self._sealer, self._open_tokens(), authorities_in=settings.authority_keys
         )
-        self.store = self._database.store
         self._bus = bus = LocalBus()
         self.access = Access(
             self.store,
@@ -226,18 +231,27 @@ class Server:
         )
         directory = Directory(self._sealer)
         self.administration = Administration(self.store, directory, self._sealer, clock)
+        self.rotation = Rotation(
+            self.store,
+            self._sealer,
+            clock,
+            sealed_columns([server_certificate.sealed_name]),
+            present=lambda: load_master_key(_master_key_config(settings), data),
+            keep=lambda master: keep_master_key(master, data),
+            forget=lambda master: forget_master_keys(master, data),
+        )
         self.provisioning = Provisioning(self.store, issuance, directory, self._sealer, bus, clock)
 
     async def _check_master_key(self) -> None:
         """Raises:
         WrongMasterKey: the folder was sealed with another one.
         """
-        kept = await self.store.read(lambda tx: installation.get(tx, _SEAL_CHECK))
+        kept = await self.store.read(lambda tx: installation.get(tx, SEAL_CHECK))
         if kept is not None:
             self._sealer.check(kept)
             return
         check = self._sealer.seal_check()
-        await self.store.write(lambda tx: installation.put(tx, _SEAL_CHECK, check))
+        await self.store.write(lambda tx: installation.put(tx, SEAL_CHECK, check))
 
     async def _open_ports(self, data: Path, started_at: datetime) -> None:
         """Opens every port. The plain one is first, because its number may be part of the PKI URL
@@ -286,6 +300,12 @@ class Server:
             database=self._database.shown,
             pki_url=pki_url,
             token_states=self._custody.states,
+            rotation=self.rotation,
+            new_master_key=lambda key, passphrase: new_master_key(
+                _master_key_config(settings),
+                data,
+                MasterKeyConfig(key=key, passphrase=passphrase),
+            ),
             keep_first_token=lambda text: bootstrap.keep_first_token(data, text),
         )
         self.metrics.add_gauges(self._gauges)
@@ -363,6 +383,9 @@ class Server:
     def _note_refusal(self, entry: Entry, label: str) -> None:
         if hasattr(self, "audit_log"):  # before that there is no database
             self.audit_log.note_refusal(entry, label)
+
+    async def _finish_rotation(self) -> None:
+        await self.rotation.finish()
 
     async def _summarize_refusals(self) -> None:
         self._refusals.summarize()
@@ -505,16 +528,13 @@ class _Late:
         await send({"type": f"{kind}.body", "body": b""})
 
 
-def _master_key(settings: Settings, data: Path) -> MasterKey:
+def _master_key_config(settings: Settings) -> MasterKeyConfig:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return load_master_key(
-        MasterKeyConfig(
-            key_file=settings.master_key_file,
-            key=settings.master_key.get_secret_value() if settings.master_key else None,
-            credentials_directory=Path(credentials) if credentials else None,
-            passphrase=settings.passphrase.get_secret_value() if settings.passphrase else None,
-        ),
-        data,
+    return MasterKeyConfig(
+        key_file=settings.master_key_file,
+        key=settings.master_key.get_secret_value() if settings.master_key else None,
+        credentials_directory=Path(credentials) if credentials else None,
+        passphrase=settings.passphrase.get_secret_value() if settings.passphrase else None,
     )
 
 
@@ -548,12 +568,16 @@ async def _every(seconds: float, *duties: Callable[[], Awaitable[None]]) -> None
     while True:
         await asyncio.sleep(seconds)
         for duty in duties:
-            try:
-                await duty()
-            except FleetrootError as error:
-                _log.error("duty failed", duty=duty.__qualname__, error=error.reason)
-            except Exception:  # noqa: BLE001
-                _log.exception("duty failed unexpectedly", duty=duty.__qualname__)
+            await _try(duty)
+
+
+async def _try(duty: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await duty()
+    except FleetrootError as error:
+        _log.error("duty failed", duty=duty.__qualname__, error=error.reason)
+    except Exception:  # noqa: BLE001
+        _log.exception("duty failed unexpectedly", duty=duty.__qualname__)
 
 
 def quiet_collector() -> None:

@@ -16,6 +16,7 @@ from fleetroot.api import (
     enrollments,
     errors,
     explain,
+    master_key,
     oidc_issuers,
     operator,
     pki_distribution,
@@ -36,6 +37,7 @@ OPERATOR: Final = (
     approvals.router,
     audit_log.router,
     crls.router,
+    master_key.router,
 )
 
 MANAGEMENT: Final = (devices.router,)

@@ -12,7 +12,7 @@ from fleetroot.access import TokenText
 from fleetroot.access.access import Access
 from fleetroot.audit.audit import AuditLog
 from fleetroot.clock import Clock
-from fleetroot.custody import TokenState
+from fleetroot.custody import MasterKey, TokenState
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
@@ -21,6 +21,7 @@ from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.third_party_lists import ThirdPartyLists
+from fleetroot.upkeep.rotation import Rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Services:
     database: str
     pki_url: str
     token_states: Callable[[], list[TokenState]]
+    rotation: Rotation
+    new_master_key: Callable[[str | None, str | None], MasterKey]
     keep_first_token: Callable[[TokenText], None]
 
 

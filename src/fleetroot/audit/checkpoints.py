@@ -40,6 +40,11 @@ _AFTER: Final = Query(
 )
 
 
+def sealed_name(row: str) -> RecordName | None:
+    """What a row of `installation` is sealed under, if it is the audit key's."""
+    return _KEY_NAME if row == _SEALED_KEY else None
+
+
 def after(tx: Transaction, number: int, limit: int) -> list[Checkpoint]:
     """Up to `limit` checkpoints behind `number`."""
     return tx.all(_AFTER, number=number, limit=limit)

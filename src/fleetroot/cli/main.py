@@ -16,6 +16,7 @@ from fleetroot.cli.devices import devices
 from fleetroot.cli.enrollments import enrollments
 from fleetroot.cli.events import events
 from fleetroot.cli.explain import explain, explain_device, registration
+from fleetroot.cli.master_key import master_key
 from fleetroot.cli.oidc_issuers import oidc_issuer
 from fleetroot.cli.status import status
 from fleetroot.cli.tokens import token
@@ -44,6 +45,7 @@ for command in (
     oidc_issuer,
     approval,
     audit,
+    master_key,
 ):
     fleetroot.add_command(command)
 

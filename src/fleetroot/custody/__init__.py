@@ -14,12 +14,23 @@ from fleetroot.custody.master import (
     MasterKeyKind,
     MasterKeySource,
     MasterKeyUnusable,
+    forget_master_keys,
+    keep_master_key,
     load_master_key,
+    new_master_key,
 )
-from fleetroot.custody.sealing import RecordName, SealBroken, Sealer, WrongMasterKey
+from fleetroot.custody.sealing import (
+    CHECK_NAME,
+    RecordName,
+    SealBroken,
+    Sealer,
+    WrongMasterKey,
+    sealed_under,
+)
 from fleetroot.custody.token import Token, TokenAway, TokenConfig, TokenState, read_pin
 
 __all__ = [
+    "CHECK_NAME",
     "SOFTWARE",
     "Custody",
     "KeyCustody",
@@ -38,8 +49,12 @@ __all__ = [
     "TokenConfig",
     "TokenState",
     "WrongMasterKey",
+    "forget_master_keys",
+    "keep_master_key",
     "load_master_key",
+    "new_master_key",
     "read_pin",
+    "sealed_under",
     "sign_with",
     "waits",
 ]

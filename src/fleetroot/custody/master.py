@@ -165,6 +165,49 @@ def load_master_key(config: MasterKeyConfig, data: Path) -> MasterKey:
     return MasterKey(_read_key(path, source), source)
 
 
+def new_master_key(config: MasterKeyConfig, data: Path, given: MasterKeyConfig) -> MasterKey:
+    """The master key that shall take the place of the present one: the key or the passphrase of
+    `given`; or where it is in the data folder and nothing is given, a fresh one.
+
+    Raises:
+        MasterKeyUnusable: what was given is not a key, or nothing was and the key is elsewhere.
+        OSError: the passphrase's parameters cannot be read or written.
+    """
+    if given.key is not None:
+        source = MasterKeySource(MasterKeyKind.ENVIRONMENT)
+        return MasterKey(_decode_key(given.key.encode(), source), source)
+    if given.passphrase is not None:
+        source = MasterKeySource(MasterKeyKind.PASSPHRASE)
+        return MasterKey(_derive_key(given.passphrase, data / SCRYPT_FILE_NAME), source)
+    present = load_master_key(config, data).source
+    if present.kind is not MasterKeyKind.DATA_FOLDER:
+        raise MasterKeyUnusable(f"the master key is not kept by the server ({present}): give one")
+    return MasterKey(secrets.token_bytes(MASTER_KEY_BYTES), present)
+
+
+def keep_master_key(master: MasterKey, data: Path) -> None:
+    """Puts the key into the data folder, in the place of the one that is there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _create_private_file(data / KEY_FILE_NAME, base64.b64encode(master.key) + b"\n")
+
+
+def forget_master_keys(but: MasterKey, data: Path) -> None:
+    """Removes the data folder's key, unless it is this one.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    path = data / KEY_FILE_NAME
+    if not path.exists():
+        return
+    there = _read_key(path, MasterKeySource(MasterKeyKind.DATA_FOLDER, path))
+    if there != but.key:
+        path.unlink()
+
+
 def _read_key(path: Path, source: MasterKeySource, *, group_may_read: bool = False) -> bytes:
     with path.open("rb") as file:
         # Of the opened file, so that nobody swaps it between the check and the reading.

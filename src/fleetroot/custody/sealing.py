@@ -2,7 +2,7 @@
 
 A fresh data key encrypts the record, the master key wraps the data key. Both are bound to the
 record's name and to the head of the blob, so a blob moved to another record, kind, namespace or
-version does not open. To change the master key is to wrap data keys anew.
+version does not open. While the master key is changed there are two: both open, the new one seals.
 
     offset  length  what
     0       1       format, 1
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -78,32 +78,66 @@ class RecordName:
         )
 
 
-_CHECK: Final = RecordName(kind="master-key-check", namespace="", id="", version=1)
+CHECK_NAME: Final = RecordName(kind="master-key-check", namespace="", id="", version=1)
+
+
+def sealed_under(blob: bytes) -> bytes:
+    """The id of the master key that a blob was sealed under."""
+    return blob[len(_FORMAT) : _HEAD_END]
+
+
+class _Wrapping(NamedTuple):
+    """A master key, ready to use."""
+
+    master: MasterKey
+    head: bytes
+    cipher: AESGCM
+
+    @classmethod
+    def of(cls, master: MasterKey) -> _Wrapping:
+        return cls(master, _FORMAT + master.id, AESGCM(master.key))
 
 
 class Sealer:
-    """Seals and opens records under one master key. Safe to share between threads."""
+    """Seals and opens records under the master key. Safe to share between threads."""
 
-    __slots__ = ("_head", "_master", "_wrapping")
+    __slots__ = ("_keys",)
 
-    def __init__(self, master: MasterKey) -> None:
-        self._master = master
-        self._wrapping = AESGCM(master.key)
-        self._head = _FORMAT + master.id
+    def __init__(self, master: MasterKey, former: MasterKey | None = None) -> None:
+        """`former`: the master key before, while records are still sealed under it."""
+        self._keys = tuple(_Wrapping.of(key) for key in (master, former) if key is not None)
 
     def __repr__(self) -> str:
-        return f"Sealer({self._master!r})"
+        return f"Sealer({', '.join(repr(key.master) for key in self._keys)})"
+
+    @property
+    def master(self) -> MasterKey:
+        """What is sealed with."""
+        return self._keys[0].master
+
+    def change_to(self, master: MasterKey) -> None:
+        """Seals with this master key from now on; what the one before sealed still opens."""
+        self._keys = (_Wrapping.of(master), self._keys[0])
+
+    def end_change(self) -> None:
+        """Opens what the present master key sealed, and nothing else."""
+        self._keys = self._keys[:1]
+
+    def is_current(self, blob: bytes) -> bool:
+        """Whether the present master key sealed it."""
+        return blob[:_HEAD_END] == self._keys[0].head
 
     def seal(self, name: RecordName, plaintext: bytes) -> bytes:
         """The blob of `plaintext` under this name."""
-        head, bound = self._head, self._head + name.to_bytes()
+        _, head, cipher = self._keys[0]
+        bound = head + name.to_bytes()
         random = os.urandom(_KEY + 2 * _NONCE)
         data_key, key_nonce, nonce = (
             random[:_KEY],
             random[_KEY : _KEY + _NONCE],
             random[_KEY + _NONCE :],
         )
-        wrapped = self._wrapping.encrypt(key_nonce, data_key, _WRAP_LABEL + bound)
+        wrapped = cipher.encrypt(key_nonce, data_key, _WRAP_LABEL + bound)
         sealed = AESGCM(data_key).encrypt(nonce, plaintext, _DATA_LABEL + bound)
         return b"".join((head, key_nonce, wrapped, nonce, sealed))
 
@@ -118,14 +152,18 @@ class Sealer:
             raise SealBroken("the sealed record is cut off")
         if blob[:1] != _FORMAT:
             raise SealBroken("the sealed record has an unknown format")
-        if blob[:_HEAD_END] != self._head:
+        head = blob[:_HEAD_END]
+        keys = self._keys
+        cipher = next((key.cipher for key in keys if key.head == head), None)
+        if cipher is None:
+            master = keys[0].master
             raise WrongMasterKey(
                 f"sealed under master key {blob[1:_HEAD_END].hex()}, "
-                f"not under {self._master.id.hex()} ({self._master.where})"
+                f"not under {master.id.hex()} ({master.where})"
             )
-        bound = self._head + name.to_bytes()
+        bound = head + name.to_bytes()
         try:
-            data_key = self._wrapping.decrypt(
+            data_key = cipher.decrypt(
                 blob[_HEAD_END:_KEY_NONCE_END],
                 blob[_KEY_NONCE_END:_WRAPPED_END],
                 _WRAP_LABEL + bound,
@@ -140,7 +178,7 @@ class Sealer:
 
     def seal_check(self) -> bytes:
         """A blob to keep with the data, by which `check` later knows the master key again."""
-        return self.seal(_CHECK, b"")
+        return self.seal(CHECK_NAME, b"")
 
     def check(self, blob: bytes) -> None:
         """Whether the data that `blob` was kept with was made with this master key.
@@ -149,4 +187,4 @@ class Sealer:
             WrongMasterKey: it was made with another.
             SealBroken: the blob is no check.
         """
-        self.open(_CHECK, blob)
+        self.open(CHECK_NAME, blob)

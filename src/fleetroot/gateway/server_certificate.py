@@ -46,6 +46,7 @@ from fleetroot.storage import Store, Transaction, installation
 
 _CA_VALIDITY: Final = timedelta(days=20 * 365)
 _VALIDITY: Final = timedelta(days=90)
+_KEY_ROW: Final = "server-ca-key-"
 _LOOPBACK: Final = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 _log = structlog.get_logger("fleetroot.server_certificate")
 
@@ -231,6 +232,12 @@ def server_cas(tx: Transaction) -> list[ServerCa]:
         found.append(ServerCa(number, x509.load_der_x509_certificate(certificate), sealed_key))
 
 
+def sealed_name(row: str) -> RecordName | None:
+    """What a row of `installation` is sealed under, if it is a server CA's key."""
+    number = row.removeprefix(_KEY_ROW)
+    return _key_name(int(number)) if number != row and number.isdecimal() else None
+
+
 def _may_certify(ca: x509.Certificate, hosts: list[str], now: datetime) -> bool:
     return server_ca_permits(ca, hosts) and ca.not_valid_after_utc > now + _VALIDITY
 
@@ -276,7 +283,7 @@ def _certificate_row(number: int) -> str:
 
 
 def _key_row(number: int) -> str:
-    return f"server-ca-key-{number}"
+    return f"{_KEY_ROW}{number}"
 
 
 def _key_name(number: int) -> RecordName:

@@ -169,8 +169,8 @@ def seal_keys(
 ) -> tuple[bytes, bytes]:
     """The keys as `sealed_primary` and `sealed_secondary` hold them."""
     return (
-        sealer.seal(_key_name(service_id, kind, enrollment_id, "primary"), keys.primary),
-        sealer.seal(_key_name(service_id, kind, enrollment_id, "secondary"), keys.secondary),
+        sealer.seal(key_name(service_id, kind, enrollment_id, "primary"), keys.primary),
+        sealer.seal(key_name(service_id, kind, enrollment_id, "secondary"), keys.secondary),
     )
 
 
@@ -180,8 +180,8 @@ def open_keys(sealer: Sealer, enrollment: Enrollment) -> SymmetricKeys | None:
         return None
     of = (enrollment.service_id, enrollment.kind, enrollment.id)
     return SymmetricKeys(
-        sealer.open(_key_name(*of, "primary"), enrollment.sealed_primary),
-        sealer.open(_key_name(*of, "secondary"), enrollment.sealed_secondary),
+        sealer.open(key_name(*of, "primary"), enrollment.sealed_primary),
+        sealer.open(key_name(*of, "secondary"), enrollment.sealed_secondary),
     )
 
 
@@ -208,7 +208,7 @@ class OpenKeys:
         return keys
 
 
-def _key_name(service_id: str, kind: EnrollmentKind, enrollment_id: str, which: str) -> RecordName:
+def key_name(service_id: str, kind: EnrollmentKind, enrollment_id: str, which: str) -> RecordName:
     return RecordName(
         kind=f"{kind}-enrollment-key-{which}",
         namespace=service_id,

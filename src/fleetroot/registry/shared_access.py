@@ -87,8 +87,8 @@ def create(
             owner_id=owner_id,
             name=name,
             rights=" ".join(sorted(rights)),
-            sealed_primary=sealer.seal(_key_name(owner_id, name, "primary"), sas.new_key()),
-            sealed_secondary=sealer.seal(_key_name(owner_id, name, "secondary"), sas.new_key()),
+            sealed_primary=sealer.seal(key_name(owner_id, name, "primary"), sas.new_key()),
+            sealed_secondary=sealer.seal(key_name(owner_id, name, "secondary"), sas.new_key()),
         )
 
 
@@ -101,8 +101,8 @@ def find(tx: Transaction, sealer: Sealer, owner_id: str, name: str) -> SharedAcc
     return SharedAccessPolicy(
         name,
         frozenset(Right(right) for right in rights.split()),
-        sealer.open(_key_name(owner_id, name, "primary"), primary),
-        sealer.open(_key_name(owner_id, name, "secondary"), secondary),
+        sealer.open(key_name(owner_id, name, "primary"), primary),
+        sealer.open(key_name(owner_id, name, "secondary"), secondary),
     )
 
 
@@ -131,5 +131,5 @@ def authorize(
         raise Forbidden(f"the shared access policy {policy.name} does not allow {right}")
 
 
-def _key_name(owner_id: str, name: str, which: str) -> RecordName:
+def key_name(owner_id: str, name: str, which: str) -> RecordName:
     return RecordName(kind=f"shared-access-key-{which}", namespace=owner_id, id=name, version=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from fleetroot.storage.prepared import Command, Query, upsert_into
 from fleetroot.storage.schema import installation
@@ -13,6 +13,7 @@ from fleetroot.storage.unit import Transaction
 _GET: Final = Query(
     select(installation.c.value).where(installation.c.name == bindparam("key")), bytes
 )
+_REMOVE: Final = Command(delete(installation).where(installation.c.name == bindparam("key")))
 _PUT: Final = Command(upsert_into(installation))
 
 
@@ -24,3 +25,8 @@ def get(tx: Transaction, name: str) -> bytes | None:
 def put(tx: Transaction, name: str, value: bytes) -> None:
     """Sets the value of that name."""
     tx.run(_PUT, name=name, value=value)
+
+
+def remove(tx: Transaction, name: str) -> None:
+    """Removes the value of that name."""
+    tx.run(_REMOVE, key=name)
