@@ -79,6 +79,7 @@ from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.settings import Settings, TokenSettings
 from fleetroot.storage import databases, installation
 from fleetroot.storage.databases import Database
+from fleetroot.upkeep.backup import Backups
 from fleetroot.upkeep.rotation import Rotation, open_sealer
 from fleetroot.upkeep.sealed import SEAL_CHECK, sealed_columns
 
@@ -301,6 +302,15 @@ class Server:
             pki_url=pki_url,
             token_states=self._custody.states,
             rotation=self.rotation,
+            backups=Backups(
+                self.store,
+                data,
+                self.rotation,
+                self.audit_log,
+                self.clock,
+                master_key=self._master_key.source,
+                version=__version__,
+            ),
             new_master_key=lambda key, passphrase: new_master_key(
                 _master_key_config(settings),
                 data,

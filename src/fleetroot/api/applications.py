@@ -13,6 +13,7 @@ from fleetroot.api import (
     approvals,
     audit_log,
     crls,
+    backups,
     enrollments,
     errors,
     explain,
@@ -38,6 +39,7 @@ OPERATOR: Final = (
     audit_log.router,
     crls.router,
     master_key.router,
+    backups.router,
 )
 
 MANAGEMENT: Final = (devices.router,)

@@ -21,6 +21,7 @@ from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.third_party_lists import ThirdPartyLists
+from fleetroot.upkeep.backup import Backups
 from fleetroot.upkeep.rotation import Rotation
 
 
@@ -46,6 +47,7 @@ class Services:
     pki_url: str
     token_states: Callable[[], list[TokenState]]
     rotation: Rotation
+    backups: Backups
     new_master_key: Callable[[str | None, str | None], MasterKey]
     keep_first_token: Callable[[TokenText], None]
 

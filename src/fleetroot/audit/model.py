@@ -82,6 +82,8 @@ class Action(StrEnum):
     UPLOAD_CRL = "crl.upload"
     DELETE_CRL = "crl.delete"
 
+    TAKE_BACKUP = "backup.take"
+    RESTORE = "backup.restore"
     CHANGE_MASTER_KEY = "master-key.change"
     FORGET_MASTER_KEY = "master-key.forget"
     EXPORT_AUDIT_LOG = "audit-log.export"

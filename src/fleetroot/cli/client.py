@@ -81,10 +81,10 @@ class Client:
         """`DELETE path`."""
         self._ask("DELETE", path)
 
-    def stream(self, method: str, path: str) -> Iterator[bytes]:
+    def stream(self, method: str, path: str, body: Any = None) -> Iterator[bytes]:
         """The body that is answered, as it comes."""
         try:
-            with self._client.stream(method, path) as response:
+            with self._client.stream(method, path, json=body) as response:
                 if not response.is_success:
                     response.read()
                     raise click.ClickException(_refusal(response))

@@ -9,6 +9,7 @@ import click
 from fleetroot import __version__
 from fleetroot.cli.approvals import approval
 from fleetroot.cli.audit import audit
+from fleetroot.cli.backup import backup, restore
 from fleetroot.cli.certificates import certificates
 from fleetroot.cli.crls import crl
 from fleetroot.cli.device import device
@@ -46,6 +47,8 @@ for command in (
     approval,
     audit,
     master_key,
+    backup,
+    restore,
 ):
     fleetroot.add_command(command)
 

@@ -7,8 +7,10 @@ message or a log.
 """
 
 from fleetroot.custody.custody import Custody, sign_with, waits
-from fleetroot.custody.keys import SOFTWARE, KeyCustody, KeyStore, SealedKey
+from fleetroot.custody.keys import SOFTWARE, KeyCustody, KeyStore, NoKeys, SealedKey
 from fleetroot.custody.master import (
+    KEY_FILE_NAME,
+    SCRYPT_FILE_NAME,
     MasterKey,
     MasterKeyConfig,
     MasterKeyKind,
@@ -31,6 +33,8 @@ from fleetroot.custody.token import Token, TokenAway, TokenConfig, TokenState, r
 
 __all__ = [
     "CHECK_NAME",
+    "KEY_FILE_NAME",
+    "SCRYPT_FILE_NAME",
     "SOFTWARE",
     "Custody",
     "KeyCustody",
@@ -40,6 +44,7 @@ __all__ = [
     "MasterKeyKind",
     "MasterKeySource",
     "MasterKeyUnusable",
+    "NoKeys",
     "RecordName",
     "SealBroken",
     "SealedKey",

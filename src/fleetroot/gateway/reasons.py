@@ -35,6 +35,9 @@ ADVICE: Final[dict[str, str]] = {
     "missing api-version": "Say which api-version the client speaks; docs/wire.md lists them.",
     "unknown api-version": "Use an api-version that docs/wire.md lists.",
     "no linked hub": "Link a hub to the service, or correct the enrollment's `iotHubs`.",
+    "certificate issued after the backup": (
+        "The server was restored to before it was issued: the device shall provision again."
+    ),
     "token is away": "The token with the CA's key does not answer: see `fleetroot status`.",
     "key is not in its token": "The token answers without the CA's key: was it replaced?",
     "token does not sign": "The token refuses to sign: see the reason, and its own log.",

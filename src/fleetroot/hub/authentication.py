@@ -28,7 +28,7 @@ from fleetroot.hub import identities
 from fleetroot.hub.model import CertificateProof, Hub, Identity, Pin, Principal, Proof, TokenProof
 from fleetroot.ids import canonical
 from fleetroot.pki import Anchors, ChainRefused, load_chain, verify_chain
-from fleetroot.registry import authorities, inventory, shared_access
+from fleetroot.registry import authorities, inventory, restores, shared_access
 from fleetroot.registry.model import AuthorityKind
 from fleetroot.registry.shared_access import Right
 from fleetroot.sas import SasToken
@@ -255,6 +255,8 @@ class Authentication:
             verify_chain(chain, anchors, at)
         except ChainRefused as refused:
             return f"certificate of a foreign CA ({refused.reason})"
+        if restores.lost(tx, leaf.serial_number):
+            return "certificate issued after the backup"
         _log.critical(
             "possible CA theft: a certificate of ours that we never issued",
             hub=hub.name,

@@ -9,6 +9,7 @@ of Fleetroot. Errors that peers cause are typed refusals with a `reason` and a s
 from fleetroot.pki.certificate import (
     common_name_of,
     generation_of,
+    issued_at,
     new_leaf_serial,
     new_serial,
     sha256_fingerprint,
@@ -135,6 +136,7 @@ __all__ = [
     "generation_of",
     "is_strongly_signed",
     "issuer_hashes",
+    "issued_at",
     "key_type_of",
     "load_chain",
     "max_csr_characters",

@@ -46,6 +46,16 @@ def new_leaf_serial(now: datetime) -> int:
     )
 
 
+def issued_at(serial: int) -> datetime | None:
+    """When a leaf of this serial number was issued, by its issuer's word; None: it is none of
+    `new_leaf_serial`.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=serial >> _RANDOM_BITS)
+    except OverflowError:
+        return None
+
+
 def to_pem(chain: Iterable[x509.Certificate]) -> str:
     """The certificates as PEM text, in the order given, each ending in a line break."""
     return "".join(

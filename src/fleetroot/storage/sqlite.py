@@ -247,6 +247,24 @@ class SqliteStore:
             except sqlite3.Error as error:
                 _log.error("rollback failed", error=str(error))
 
+    def snapshot(self, path: Path) -> None:
+        """Writes the database as it is now into a new file, without what was deleted. Others read
+        and write meanwhile; not for the event loop.
+
+        Raises:
+            Unavailable: the file cannot be written, or the database not be read.
+        """
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            connection = self._connect()
+            try:
+                connection.execute("VACUUM INTO ?", (str(path),))
+            finally:
+                connection.close()
+        except (sqlite3.Error, OSError) as error:
+            path.unlink(missing_ok=True)
+            raise Unavailable(f"no snapshot can be taken: {error}") from error
+
     def close(self) -> None:
         with self._handing_over:
             if self._closed:
