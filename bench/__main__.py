@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import connect, large, pace, postgresql, rest, revocation, room, wire
+from bench import connect, large, pace, pkcs11, postgresql, rest, room, wire
 from bench.measure import Row, Scale
 
 _WIDTH: Final = 100
@@ -38,6 +39,7 @@ def main() -> None:
         "pace": pace.rows,
         "rest": rest.rows,
         "revocation": revocation.rows,
+        "pkcs11": pkcs11.rows,
         "large": lambda scale: large.rows(scale, arguments.store),
         "postgresql": lambda scale: postgresql.rows(scale, arguments.database_url),
     }

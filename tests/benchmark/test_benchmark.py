@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 from bench import connect, large, pace, rest, revocation, room, wire
+from bench import connect, large, pace, pkcs11, rest, room, wire
 from bench.measure import Row, Scale, Spread, ratio, take_turns
 from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
 
 TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200, revoked=(20, 40))
+from softhsm import needs_softhsm
+
+TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200)
 
 
 def sane(rows: list[Row]) -> list[Row]:
@@ -42,6 +46,13 @@ def test_without_mosquitto_its_rows_say_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connect, "mosquitto_program", lambda: None)
     theirs = [row for row in connect.rows(TINY) if "mosquitto" in row.beside]
     assert {(row.beside, row.ratio) for row in theirs} == {("mosquitto: not installed", None)}
+
+
+@needs_softhsm
+def test_signatures_in_a_token_are_compared_with_the_bare_token():
+    [row] = sane(pkcs11.rows(TINY))
+    assert row.ratio
+    assert "bare SoftHSM" in row.beside
 
 
 def test_onboardings_are_timed_at_full_and_at_half_load():

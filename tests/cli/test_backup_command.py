@@ -73,8 +73,10 @@ async def test_another_key_opens_nothing(data: Path, fleet: Fleet, tmp_path: Pat
 
 
 async def test_a_passphrase_can_come_from_the_environment(
-    data: Path, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, fleet: Fleet, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("FLEETROOT_BACKUP_PASSPHRASE", "correct horse battery")
-    await ok("backup", tmp_path / "backup", data=data)
-    await ok("restore", tmp_path / "backup", data=tmp_path / "new")
+    given = {"FLEETROOT_BACKUP_PASSPHRASE": "correct horse battery"}
+    for command, where in (("backup", data), ("restore", tmp_path / "new")):
+        done = await run(command, tmp_path / "backup", data=where, **given)
+        assert done.code == 0, done.err
+    assert (tmp_path / "new" / "fleetroot.db").exists()

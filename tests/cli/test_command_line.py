@@ -22,8 +22,9 @@ class Done:
     err: str
 
 
-async def run(*arguments: object, data: Path | None = None) -> Done:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLEETROOT_")}
+async def run(*arguments: object, data: Path | None = None, **more: str) -> Done:
+    """`more`: of the environment."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLEETROOT_")} | more
     if data is not None:
         environment["FLEETROOT_DATA"] = str(data)
     process = await asyncio.create_subprocess_exec(
