@@ -31,7 +31,7 @@ from fleetroot.custody import (
     sign_with,
 )
 from fleetroot.custody.cryptoki import Mechanism
-from fleetroot.custody.token import Session
+from fleetroot.custody.session import Session
 from fleetroot.custody.token_keys import key_id
 from fleetroot.pki import KeyType
 

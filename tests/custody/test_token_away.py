@@ -153,11 +153,16 @@ def test_a_refused_pin_is_tried_once(
         login(self, session, pin)
 
     monkeypatch.setattr(Module, "login", counted)
-    custody = open_custody(hsm.config(pin="not it"))
-    for _ in range(3):
+    custody = open_custody(hsm.config(pin="not it", threads=4))
+
+    def ask(_: int) -> str:
         with pytest.raises(TokenAway) as refused:
             custody.generate(KeyType.EC_P256, NAME, keep_in="hsm")
-        assert "CKR_PIN_INCORRECT" in refused.value.reason
+        return refused.value.reason
+
+    with ThreadPoolExecutor(8) as threads:
+        reasons = list(threads.map(ask, range(16)))
+    assert all("CKR_PIN_INCORRECT" in reason for reason in reasons)
     assert tried == ["not it"]
 
 

@@ -26,7 +26,8 @@ from fleetroot.custody import (
     waits,
 )
 from fleetroot.custody.cryptoki import Attribute, CryptokiError, Module
-from fleetroot.custody.token import Session, Token
+from fleetroot.custody.session import Session
+from fleetroot.custody.token import Token
 from fleetroot.custody.token_keys import key_id
 from fleetroot.errors import InvalidArgument, Unavailable
 from fleetroot.pki import KeyType, PrivateKey, key_type_of, private_key_to_der

@@ -29,7 +29,8 @@ from fleetroot.custody.sealing import (
     WrongMasterKey,
     sealed_under,
 )
-from fleetroot.custody.token import Token, TokenAway, TokenConfig, TokenState, read_pin
+from fleetroot.custody.session import TokenAway, TokenConfig, TokenState, read_pin
+from fleetroot.custody.token import Token
 
 __all__ = [
     "CHECK_NAME",

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from fleetroot.custody import token_keys
 from fleetroot.custody.keys import DEFAULT_OPEN_KEYS, SOFTWARE, KeyStore, SealedKey
 from fleetroot.custody.sealing import RecordName, SealBroken, Sealer
-from fleetroot.custody.token import Token, TokenState
+from fleetroot.custody.session import TokenState
+from fleetroot.custody.token import Token
 from fleetroot.custody.token_keys import TokenEcPrivateKey, TokenRsaPrivateKey
 from fleetroot.errors import InvalidArgument, Unavailable
 from fleetroot.pki import KeyType, PrivateKey, private_key_from_der

@@ -11,174 +11,32 @@ token locks itself after a few.
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
-import stat
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from fleetroot.custody.cryptoki import (
-    Attribute,
-    CryptokiError,
-    Mechanism,
-    Module,
-    ModuleBusy,
-    ObjectClass,
-    Rv,
-    Template,
+from fleetroot.custody.cryptoki import CryptokiError, Mechanism, ModuleBusy
+from fleetroot.custody.session import (
+    CLOSE_SECONDS,
+    PIN_REFUSED,
+    REFUSES,
+    KeyNotInToken,
+    Session,
+    TokenAway,
+    TokenConfig,
+    TokenState,
+    release,
+    share,
 )
-from fleetroot.errors import InvalidArgument, Unavailable
+from fleetroot.errors import Unavailable
 
 T = TypeVar("T")
 
 _MOST_WAITING: Final = 1024
-_CLOSE_SECONDS: Final = 1.0
-_MAX_PIN_BYTES: Final = 256
-
-# What a call answers when its session, its token or its module is not there any more. A handle that
-# is invalid was valid when it was found.
-_GONE: Final = frozenset(
-    {
-        Rv.SLOT_ID_INVALID,
-        Rv.GENERAL_ERROR,
-        Rv.FUNCTION_FAILED,
-        Rv.DEVICE_ERROR,
-        Rv.DEVICE_MEMORY,
-        Rv.DEVICE_REMOVED,
-        Rv.KEY_HANDLE_INVALID,
-        Rv.OBJECT_HANDLE_INVALID,
-        Rv.OPERATION_ACTIVE,
-        Rv.OPERATION_NOT_INITIALIZED,
-        Rv.SESSION_CLOSED,
-        Rv.SESSION_COUNT,
-        Rv.SESSION_HANDLE_INVALID,
-        Rv.TOKEN_NOT_PRESENT,
-        Rv.TOKEN_NOT_RECOGNIZED,
-        Rv.USER_NOT_LOGGED_IN,
-        Rv.CRYPTOKI_NOT_INITIALIZED,
-    }
-)
-_PIN_REFUSED: Final = frozenset(
-    {
-        Rv.PIN_INCORRECT,
-        Rv.PIN_INVALID,
-        Rv.PIN_LEN_RANGE,
-        Rv.PIN_EXPIRED,
-        Rv.PIN_LOCKED,
-        Rv.USER_PIN_NOT_INITIALIZED,
-    }
-)
-
-
-class TokenAway(Unavailable):
-    """The token does not answer now."""
-
-    def __init__(self, token: str, why: str) -> None:
-        super().__init__(
-            "a key that this needs is not available now",
-            reason=f"token is away: {token}, {why}",
-            retry_after=5,
-        )
-
-
-class KeyNotInToken(Unavailable):
-    """The token answers, and does not hold the key."""
-
-    def __init__(self, token: str, key_id: bytes) -> None:
-        super().__init__(
-            "a key that this needs is not available now",
-            reason=f"key is not in its token: {token}, id {key_id.hex()}",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TokenConfig:
-    """A token as an operator names it.
-
-    Attributes:
-        name: what it is called here; stands in what is stored, so it stays.
-        module: the PKCS#11 module's shared library.
-        label: the token's own label.
-        pin: of its user.
-        threads: how many sign at the same time, each with a session.
-        timeout: seconds after which a call counts as hung.
-        retry_seconds: between two looks whether a token that is away is back.
-    """
-
-    name: str
-    module: Path
-    label: str
-    pin: str = field(repr=False)
-    threads: int = 4
-    timeout: float = 5.0
-    retry_seconds: float = 1.0
-
-
-def read_pin(path: Path) -> str:
-    """The PIN in a file, without the line's end.
-
-    Raises:
-        InvalidArgument: others can read the file, or it holds none.
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        # systemd's credentials show an ACL as the group's bits, so a group may read.
-        if mode & stat.S_IRWXO:
-            raise InvalidArgument(f"the PIN file {path} is open to others: chmod 600 {path}")
-        pin = file.read(_MAX_PIN_BYTES).strip()
-    if not pin:
-        raise InvalidArgument(f"the PIN file {path} is empty")
-    return pin.decode()
-
-
-class TokenState(NamedTuple):
-    """How a token stands: None, or why it is away."""
-
-    name: str
-    away: str | None
-
-
-class Session:
-    """A thread's session. `epoch` is that of the module when it was opened."""
-
-    __slots__ = ("_keys", "epoch", "handle", "module")
-
-    def __init__(self, module: Module, label: str, pin: str, *, writing: bool = False) -> None:
-        self.module = module
-        self.epoch = module.epoch
-        self.handle = module.open_session(module.slot_of(label), writing=writing)
-        self._keys: dict[bytes, int] = {}
-        try:
-            module.login(self.handle, pin)
-        except CryptokiError:
-            module.close_session(self.handle)
-            raise
-
-    def private_keys(self, key_id: bytes) -> list[int]:
-        """The handles of the token's private keys of that id."""
-        wanted: Template = {
-            Attribute.CLASS: ObjectClass.PRIVATE_KEY,
-            Attribute.TOKEN: True,
-            Attribute.ID: key_id,
-        }
-        return self.module.find(self.handle, wanted, 2)
-
-    def sign(self, key_id: bytes, mechanism: Mechanism, data: bytes) -> bytes | None:
-        """The signature as the mechanism has it; None: there is not exactly one such key."""
-        key = self._keys.get(key_id)
-        if key is None:
-            found = self.private_keys(key_id)
-            if len(found) != 1:
-                return None
-            key = self._keys[key_id] = found[0]
-        return self.module.sign(self.handle, key, mechanism, data)
 
 
 class _Away(NamedTuple):
@@ -207,11 +65,13 @@ class Token:
         """
         self.name = config.name
         self._config = config
-        self._module = _share(config.module)
+        self._module = share(config.module)
         self._on_change = on_change
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._recovering = threading.Lock()
+        self._opening = threading.Lock()
+        self._pin_refused: CryptokiError | None = None
         self._away: _Away | None = None
         self._jobs: queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None]
         self._jobs = queue.SimpleQueue()
@@ -397,7 +257,16 @@ class Token:
                 raise
 
     def _open(self, *, writing: bool) -> Session:
-        return Session(self._module, self._config.label, self._config.pin, writing=writing)
+        # One at a time, so that a PIN is refused once and not once for every thread.
+        with self._opening:
+            if self._pin_refused is not None:
+                raise self._pin_refused
+            try:
+                return Session(self._module, self._config.label, self._config.pin, writing=writing)
+            except CryptokiError as error:
+                if error.rv in PIN_REFUSED:
+                    self._pin_refused = error
+                raise
 
     def _drop_session(self) -> None:
         session, self._mine.session = self._mine.session, None
@@ -419,10 +288,10 @@ class Token:
         TokenAway: the PIN was refused.
         CryptokiError: the token is there and refuses.
         """
-        if error.rv in _PIN_REFUSED:
+        if error.rv in PIN_REFUSED:
             why = f"{error}; the PIN is not tried again before the next start"
             raise self._is_away(why, for_ever=True) from error
-        if error.rv not in _GONE:
+        if error.rv in REFUSES:
             self._is_back()
             raise error
 
@@ -455,32 +324,10 @@ class Token:
             self._closed = True
         for _ in self._threads:
             self._jobs.put(None)
-        until = time.monotonic() + _CLOSE_SECONDS
+        until = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         # C_Finalize may hang too.
-        last = threading.Thread(target=_release, args=(self._config.module,), daemon=True)
+        last = threading.Thread(target=release, args=(self._config.module,), daemon=True)
         last.start()
-        last.join(2 * _CLOSE_SECONDS)
-
-
-# A module is loaded and initialised once in a process, whoever uses it.
-_shared: dict[Path, tuple[Module, int]] = {}
-_sharing: Final = threading.Lock()
-
-
-def _share(path: Path) -> Module:
-    with _sharing:
-        module, users = _shared.get(path) or (Module(path), 0)
-        _shared[path] = module, users + 1
-        return module
-
-
-def _release(path: Path) -> None:
-    with _sharing:
-        module, users = _shared[path]
-        if users > 1:
-            _shared[path] = module, users - 1
-            return
-        del _shared[path]
-    module.finalize(_CLOSE_SECONDS)
+        last.join(2 * CLOSE_SECONDS)

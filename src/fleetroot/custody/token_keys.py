@@ -24,7 +24,8 @@ from fleetroot.custody.cryptoki import (
     Template,
 )
 from fleetroot.custody.sealing import RecordName
-from fleetroot.custody.token import Session, Token
+from fleetroot.custody.session import Session
+from fleetroot.custody.token import Token
 from fleetroot.errors import InvalidArgument, Unavailable
 from fleetroot.pki import KeyType, PublicKey
 
