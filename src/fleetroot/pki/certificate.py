@@ -22,6 +22,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _RANDOM_BYTES: Final = 12
 
+_BEHIND_TIME: Final = 96  # bits of a leaf's serial number behind its microseconds
 _SHA256: Final = hashes.SHA256()
 
 
@@ -51,7 +52,7 @@ def issued_at(serial: int) -> datetime | None:
     `new_leaf_serial`.
     """
     try:
-        return _EPOCH + timedelta(microseconds=serial >> _RANDOM_BITS)
+        return _EPOCH + timedelta(microseconds=serial >> _BEHIND_TIME)
     except OverflowError:
         return None
 
