@@ -13,8 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import connect, large, pace, postgresql, rest, revocation, room, wire
-from bench import connect, large, pace, pkcs11, postgresql, rest, room, wire
+from bench import connect, large, pace, pkcs11, postgresql, rest, revocation, room, wire
 from bench.measure import Row, Scale
 
 _WIDTH: Final = 100

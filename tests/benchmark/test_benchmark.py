@@ -10,16 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bench import connect, large, pace, rest, revocation, room, wire
-from bench import connect, large, pace, pkcs11, rest, room, wire
+from bench import connect, large, pace, pkcs11, rest, revocation, room, wire
 from bench.measure import Row, Scale, Spread, ratio, take_turns
 from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
 
-TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200, revoked=(20, 40))
 from softhsm import needs_softhsm
 
-TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200)
+TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200, revoked=(20, 40))
 
 
 def sane(rows: list[Row]) -> list[Row]:

@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleetroot.api import (
     approvals,
     audit_log,
-    crls,
     backups,
+    crls,
     enrollments,
     errors,
     explain,
