@@ -80,7 +80,7 @@ def _row(runner: asyncio.Runner, server: Server, scale: Scale, curve: str) -> Ro
 async def requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
     """Requests of new devices, for a policy and a group that are made for them."""
     namespace = await server.registry.namespace("default")
-    policy = await server.registry.create_policy(
+    policy = await server.policies.create(
         namespace, f"bench-{curve}", authority_key_type=_KEY_TYPES[curve], by=SYSTEM
     )
     await server.hubs.synchronize(namespace)

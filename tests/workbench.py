@@ -28,6 +28,7 @@ from fleetroot.bootstrap import Bootstrapped, bootstrap
 from fleetroot.bus import LocalBus
 from fleetroot.clock import ManualClock
 from fleetroot.custody import KeyStore, MasterKey, MasterKeyKind, MasterKeySource, Sealer
+from fleetroot.hub import hubs as hub_table
 from fleetroot.hub import identities
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.hub import Hubs
@@ -42,12 +43,16 @@ from fleetroot.hub.model import (
 )
 from fleetroot.pki import IssuedCertificate, generation_of
 from fleetroot.provisioning import Provisioning
+from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
 from fleetroot.provisioning.model import RegisterRequest, RegistrationResult
 from fleetroot.registry import inventory
 from fleetroot.registry.issuance import CsrText, Issuance
+from fleetroot.registry.lifecycle import Lifecycle
 from fleetroot.registry.model import Certificate, Device, Origin
+from fleetroot.registry.namespace_administration import NamespaceAdministration
 from fleetroot.registry.outbox import OutboxReader
+from fleetroot.registry.policy_administration import PolicyAdministration
 from fleetroot.registry.registry import Registry
 from fleetroot.sas import SasToken
 from fleetroot.settings import Settings
@@ -134,6 +139,9 @@ class Workbench:
     audit_log: AuditLog
     access: Access
     registry: Registry
+    namespaces: NamespaceAdministration
+    policies: PolicyAdministration
+    lifecycle: Lifecycle
     issuance: Issuance
     directory: Directory
     outbox: OutboxReader
@@ -153,7 +161,11 @@ class Workbench:
         try:
             audit_log = await AuditLog.open(store, custody, clock)
             access = Access(store, clock)
-            registry = Registry(store, custody, bus, clock)
+            registry = Registry(store, bus, clock)
+            occupants = {"hubs": hub_table.occupy, "provisioning services": service_table.occupy}
+            namespaces = NamespaceAdministration(store, custody, clock, occupants)
+            policies = PolicyAdministration(store, custody, hub_table.Trust(), clock)
+            lifecycle = Lifecycle(store, custody, hub_table.Trust(), bus, clock)
             issuance = Issuance(store, custody)
             outbox = OutboxReader(store, bus, clock, interval=timedelta(milliseconds=10))
             hubs = Hubs(store, issuance, sealer, outbox, clock)
@@ -161,7 +173,9 @@ class Workbench:
             administration = Administration(store, directory, sealer, clock)
             provisioning = Provisioning(store, issuance, directory, sealer, bus, clock)
             settings = Settings(data=folder, hostname="hub.example")
-            made = await bootstrap(settings, registry, hubs, administration, PKI_URL, store)
+            made = await bootstrap(
+                settings, namespaces, policies, hubs, administration, PKI_URL, store
+            )
             await outbox.start()
             await hubs.start()
             yield cls(
@@ -174,6 +188,9 @@ class Workbench:
                 audit_log,
                 access,
                 registry,
+                namespaces,
+                policies,
+                lifecycle,
                 issuance,
                 directory,
                 outbox,

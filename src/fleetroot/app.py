@@ -61,6 +61,7 @@ from fleetroot.gateway.refusals import Refusals
 from fleetroot.gateway.server_certificate import OperatorsCertificate, ServerCertificate
 from fleetroot.gateway.tls import HttpServer, Refusal, TlsListener, make_context
 from fleetroot.gateway.websocket import MqttOverWebSocket
+from fleetroot.hub import hubs as hub_table
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
@@ -68,11 +69,15 @@ from fleetroot.limits import FAULTS, http_limits, mqtt_limits, raise_open_files,
 from fleetroot.metrics import Metrics
 from fleetroot.pace import Pace
 from fleetroot.provisioning import Provisioning
+from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.issuance import Issuance
+from fleetroot.registry.lifecycle import Lifecycle
+from fleetroot.registry.namespace_administration import NamespaceAdministration
 from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.outbox import OutboxReader
+from fleetroot.registry.policy_administration import LeafLimits, PolicyAdministration
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.third_party_lists import ThirdPartyLists
@@ -150,6 +155,7 @@ class Server:
         await self.rotation.start()
         await self._outbox.start()
         await self.hubs.start()
+        await self.lifecycle.renew_due()
         await self.registry.mark_expired()  # before the ports open: what expired while we were away
         await self._open_ports(data, started_at)
         self._running = [
@@ -158,6 +164,7 @@ class Server:
                 _every(
                     _SHORT_DUTIES,
                     self.registry.mark_expired,
+                    self.lifecycle.renew_due,
                     self.hubs.end_expired,
                     self.hubs.remove_old_events,
                     self.hubs.renewal.remove_expired,
@@ -203,7 +210,18 @@ class Server:
             clock,
             second_person_for=[Guarded(name) for name in settings.second_person_for],
         )
-        self.registry = Registry(self.store, self._custody, bus, clock)
+        self.registry = Registry(self.store, bus, clock)
+        self.namespaces = NamespaceAdministration(
+            self.store,
+            self._custody,
+            clock,
+            {"hubs": hub_table.occupy, "provisioning services": service_table.occupy},
+        )
+        trust = hub_table.Trust()
+        self.policies = PolicyAdministration(
+            self.store, self._custody, trust, clock, _leaf_limits(settings)
+        )
+        self.lifecycle = Lifecycle(self.store, self._custody, trust, bus, clock)
         issuance = Issuance(self.store, self._custody)
         self._outbox = OutboxReader(
             self.store, bus, clock, lease=timedelta(seconds=settings.lease_seconds)
@@ -265,7 +283,13 @@ class Server:
         )
         pki_url = await bootstrap.public_pki_url(self.store, settings, self.ports["httpPort"])
         made = await bootstrap.bootstrap(
-            settings, self.registry, self.hubs, self.administration, pki_url, self.store
+            settings,
+            self.namespaces,
+            self.policies,
+            self.hubs,
+            self.administration,
+            pki_url,
+            self.store,
         )
         self._certificate = await self._server_certificate()
         self.ports["mqttPort"] = await self._open_mqtt()
@@ -289,6 +313,9 @@ class Server:
             publisher=self.publisher,
             ocsp=self.ocsp,
             third_party_lists=ThirdPartyLists(self.store, self.clock),
+            namespaces=self.namespaces,
+            policies=self.policies,
+            lifecycle=self.lifecycle,
             access=self.access,
             audit_log=self.audit_log,
             administration=self.administration,
@@ -570,6 +597,13 @@ def _retention(settings: Settings) -> Retention:
         age=timedelta(hours=settings.event_retention_hours),
         count=settings.event_retention_count,
         size=settings.event_retention_megabytes * 1024 * 1024,
+    )
+
+
+def _leaf_limits(settings: Settings) -> LeafLimits:
+    return LeafLimits(
+        shortest=timedelta(days=settings.leaf_validity_min_days),
+        longest=timedelta(days=settings.leaf_validity_max_days),
     )
 
 

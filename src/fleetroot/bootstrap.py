@@ -27,7 +27,8 @@ from fleetroot.hub.model import Hub
 from fleetroot.provisioning.administration import Administration, EnrollmentWithKeys
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, Service
 from fleetroot.registry.model import Namespace, Policy
-from fleetroot.registry.registry import Registry
+from fleetroot.registry.namespace_administration import NamespaceAdministration
+from fleetroot.registry.policy_administration import PolicyAdministration
 from fleetroot.settings import Settings
 from fleetroot.storage import Store, installation
 
@@ -52,7 +53,8 @@ class Bootstrapped:
 
 async def bootstrap(
     settings: Settings,
-    registry: Registry,
+    namespaces: NamespaceAdministration,
+    policies: PolicyAdministration,
     hubs: Hubs,
     administration: Administration,
     pki_url: str,
@@ -60,9 +62,9 @@ async def bootstrap(
 ) -> Bootstrapped:
     """Makes what is missing on a first start, and returns all of it."""
     try:
-        namespace = await registry.namespace(NAME)
+        namespace = await namespaces.get(NAME)
     except NotFound:
-        namespace = await registry.create_namespace(
+        namespace = await namespaces.create(
             NAME,
             subscription_id=settings.subscription_id,
             resource_group=settings.resource_group,
@@ -70,9 +72,9 @@ async def bootstrap(
             by=SYSTEM,
         )
     try:
-        policy = await registry.policy(namespace, NAME)
+        policy = (await policies.get(namespace, NAME)).policy
     except NotFound:
-        policy = await registry.create_policy(namespace, NAME, by=SYSTEM)
+        policy = await policies.create(namespace, NAME, by=SYSTEM)
     try:
         hub = await hubs.by_name(NAME)
     except NotFound:

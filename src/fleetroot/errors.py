@@ -30,6 +30,7 @@ class ErrorCode(IntEnum):
     DEVICE_NOT_ONLINE = 404103
     ENROLLMENT_NOT_FOUND = 404201
     REGISTRATION_NOT_FOUND = 404202
+    CONFLICT = 409000
     ALREADY_EXISTS = 409001
     CREDENTIAL_REQUEST_ACTIVE = 409004
     ETAG_MISMATCH = 412001
@@ -143,6 +144,12 @@ class AlreadyExists(FleetrootError):
     """Something of that name exists and the request asked to create it."""
 
     code = ErrorCode.ALREADY_EXISTS
+
+
+class Conflict(FleetrootError):
+    """The resource is in a state, or in a use, that does not allow what is asked."""
+
+    code = ErrorCode.CONFLICT
 
 
 class CredentialRequestActive(FleetrootError):

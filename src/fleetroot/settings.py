@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     subscription_id: str = "00000000-0000-0000-0000-000000000000"
     resource_group: str = "fleetroot"
 
+    # Within what a policy may choose how long its leaves live.
+    leaf_validity_min_days: float = Field(default=7.0, ge=0.001, le=1000)
+    leaf_validity_max_days: float = Field(default=90.0, ge=0.001, le=1000)
+    # What ends within so many days is in the status, the metrics and the log.
+    expiry_warning_days: float = Field(default=30.0, ge=0)
+
     # Where the master key is; see `custody.master` for what is tried in which order.
     master_key_file: Path | None = None
     master_key: SecretStr | None = None
@@ -175,6 +181,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"a token cannot be named {name}")
         if self.authority_keys != "software" and self.authority_keys not in self.tokens:
             raise ValueError(f"authority_keys: there is no token {self.authority_keys}")
+        return self
+
+    @model_validator(mode="after")
+    def _leaf_validity_is_a_range(self) -> Settings:
+        if self.leaf_validity_min_days > self.leaf_validity_max_days:
+            raise ValueError("leaf_validity_min_days is over leaf_validity_max_days")
         return self
 
     @model_validator(mode="after")

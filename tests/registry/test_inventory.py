@@ -156,7 +156,7 @@ async def test_prefix_reaches_the_ends_of_its_range(
 async def test_certificate_of_another_namespace_is_neither_found_nor_in_the_way(
     bench: Workbench, record: Recorder, device: Device
 ) -> None:
-    other = await bench.registry.create_namespace(
+    other = await bench.namespaces.create(
         "other", subscription_id="s", resource_group="g", pki_url=PKI_URL, by=SYSTEM
     )
     await record(device, sha256=bytes.fromhex("c0ffee00".ljust(64, "0")))

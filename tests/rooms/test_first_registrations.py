@@ -166,7 +166,7 @@ async def other_node(bench: Workbench) -> Provisioning:
 
 async def test_a_policy_that_another_node_changed_counts_at_once(bench: Workbench) -> None:
     node = await other_node(bench)
-    policy = await bench.registry.create_policy(bench.made.namespace, "other", by=SYSTEM)
+    policy = await bench.policies.create(bench.made.namespace, "other", by=SYSTEM)
     await bench.administration.put(
         bench.made.service,
         EnrollmentKind.GROUP,

@@ -186,7 +186,7 @@ async def test_enrollment_that_changed_in_between_and_still_admits_the_device_is
 async def test_device_gets_a_certificate_of_the_policy_that_the_enrollment_names_now(
     bench: Workbench,
 ) -> None:
-    other = await bench.registry.create_policy(bench.made.namespace, "other", by=SYSTEM)
+    other = await bench.policies.create(bench.made.namespace, "other", by=SYSTEM)
     between(bench, put_group(bench, EnrollmentSettings(policy_id=other.id)))
     await bench.provision(DEVICE)
     device = await bench.registry.device(bench.made.namespace, DEVICE)

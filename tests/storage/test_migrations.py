@@ -103,7 +103,10 @@ def test_downgrade_to_base_leaves_no_table(engine: Engine) -> None:
 def test_a_database_with_data_goes_down_and_up_again(engine: Engine, path: Path) -> None:
     migrate.upgrade(engine)
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO namespaces VALUES ('n', 'default', 'default', '', '', 0)")
+        connection.execute(
+            "INSERT INTO namespaces VALUES "
+            "('n', 'default', 'default', '', '', 0, '{}', 'e', 0, NULL)"
+        )
         connection.execute("INSERT INTO hubs VALUES ('h', 'n', 'default', 'default', 'host', 0)")
     migrate.downgrade(engine, "base")
     migrate.upgrade(engine)

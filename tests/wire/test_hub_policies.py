@@ -17,7 +17,7 @@ async def move_to_a_second_policy(fleet: Fleet) -> None:
     """Moves the group `default` to another policy of the namespace, which every hub trusts."""
     server = fleet.server
     namespace = await server.registry.namespace("default")
-    await server.registry.create_policy(namespace, "second", by=SYSTEM)
+    await server.policies.create(namespace, "second", by=SYSTEM)
     await server.hubs.synchronize(namespace)
     await fleet.enroll("default", group=True, policy="second", again=True)
 
@@ -25,10 +25,10 @@ async def move_to_a_second_policy(fleet: Fleet) -> None:
 async def provisioned_elsewhere(fleet: Fleet, registration_id: str) -> Certified:
     """A certificate of the device of that id in a namespace with a hub of its own."""
     server = fleet.server
-    namespace = await server.registry.create_namespace(
+    namespace = await server.namespaces.create(
         "other", subscription_id="s", resource_group="g", pki_url="http://pki.example", by=SYSTEM
     )
-    policy = await server.registry.create_policy(namespace, "default", by=SYSTEM)
+    policy = await server.policies.create(namespace, "default", by=SYSTEM)
     hub = await server.hubs.create(namespace, "other", OTHER_HUB)
     await server.hubs.synchronize(namespace)
     service = await server.administration.create_service(

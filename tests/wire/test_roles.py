@@ -76,7 +76,7 @@ async def test_role_opens_what_it_carries_and_nothing_else(fleet: Fleet, role: R
 
 
 async def test_role_on_another_namespace_opens_nothing(fleet: Fleet) -> None:
-    other = await fleet.server.registry.create_namespace(
+    other = await fleet.server.namespaces.create(
         "other", subscription_id="s", resource_group="g", pki_url="http://x", by=SYSTEM
     )
     async with await bearer(fleet, Role.OWNER, other.id) as client:

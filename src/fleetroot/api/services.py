@@ -16,8 +16,11 @@ from fleetroot.custody import MasterKey, TokenState
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
+from fleetroot.registry.lifecycle import Lifecycle
 from fleetroot.registry.model import Namespace
+from fleetroot.registry.namespace_administration import NamespaceAdministration
 from fleetroot.registry.ocsp_responders import OcspResponders
+from fleetroot.registry.policy_administration import PolicyAdministration
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.third_party_lists import ThirdPartyLists
@@ -34,6 +37,9 @@ class Services:
     publisher: RevocationPublisher
     ocsp: OcspResponders
     third_party_lists: ThirdPartyLists
+    namespaces: NamespaceAdministration
+    policies: PolicyAdministration
+    lifecycle: Lifecycle
     access: Access
     audit_log: AuditLog
     administration: Administration

@@ -7,7 +7,7 @@ message or a log.
 """
 
 from fleetroot.custody.custody import Custody, sign_with, waits
-from fleetroot.custody.keys import SOFTWARE, KeyCustody, KeyStore, NoKeys, SealedKey
+from fleetroot.custody.keys import SOFTWARE, KeyCustody, KeyStore, SealedKey
 from fleetroot.custody.master import (
     KEY_FILE_NAME,
     SCRYPT_FILE_NAME,
@@ -45,7 +45,6 @@ __all__ = [
     "MasterKeyKind",
     "MasterKeySource",
     "MasterKeyUnusable",
-    "NoKeys",
     "RecordName",
     "SealBroken",
     "SealedKey",

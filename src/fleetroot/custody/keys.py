@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from fleetroot.custody.sealing import RecordName, Sealer
-from fleetroot.errors import InvalidArgument, Unavailable
+from fleetroot.errors import InvalidArgument
 from fleetroot.pki import (
     KeyType,
     PrivateKey,
@@ -74,31 +74,6 @@ class KeyCustody(Protocol):
     def forget(self, name: RecordName) -> None:
         """Drops what is held open of this key, as when its CA was revoked."""
         ...
-
-
-class NoKeys:
-    """A custody where no key can be had: for what is done without signing."""
-
-    __slots__ = ()
-
-    authorities_in: Final = SOFTWARE
-
-    def generate(
-        self, key_type: KeyType, name: RecordName, *, keep_in: str = SOFTWARE
-    ) -> SealedKey:
-        """Raises:
-        Unavailable: always.
-        """
-        raise Unavailable("no key can be made here")
-
-    def load(self, name: RecordName, sealed: bytes) -> PrivateKey:
-        """Raises:
-        Unavailable: always.
-        """
-        raise Unavailable("no key can be used here")
-
-    def forget(self, name: RecordName) -> None:
-        """There is nothing to forget."""
 
 
 class KeyStore:

@@ -33,6 +33,7 @@ from fleetroot.registry.model import AuthorityKind
 from fleetroot.registry.shared_access import Right
 from fleetroot.sas import SasToken
 from fleetroot.storage import Query, Transaction
+from fleetroot.storage.schema import authorities as authorities_table
 from fleetroot.storage.schema import certificates, devices, hub_authorities
 from fleetroot.storage.schema import hubs as hubs_table
 from fleetroot.storage.schema import identities as identities_table
@@ -52,6 +53,7 @@ class _Presented:
     not_after: datetime
     expired_at: datetime | None
     revoked_at: datetime | None
+    issuer_revoked_at: datetime | None
     synchronized: bool
 
 
@@ -70,7 +72,7 @@ _NO_CERTIFICATE: Final = b""
 
 
 def _row(*columns: Any) -> _Admission:
-    enabled, generation, *certificate, trusted = columns[_IDENTITY_COLUMNS:]
+    enabled, generation, *certificate, trusted, issuer_revoked_at = columns[_IDENTITY_COLUMNS:]
     presented = None
     if certificate[0] is not None:
         namespace_id, policy_id, device_key, of_generation, start, end, expired_at, revoked_at = (
@@ -85,6 +87,7 @@ def _row(*columns: Any) -> _Admission:
             not_after=end,
             expired_at=expired_at,
             revoked_at=revoked_at,
+            issuer_revoked_at=issuer_revoked_at,
             synchronized=trusted is not None,
         )
     return _Admission(
@@ -109,6 +112,7 @@ _ADMISSION: Final = Query(
         certificates.c.expired_at,
         certificates.c.revoked_at,
         hub_authorities.c.authority_id,
+        authorities_table.c.revoked_at.label("issuer_revoked_at"),
     )
     .select_from(
         identities_table.join(hubs_table, hubs_table.c.id == identities_table.c.hub_id)
@@ -127,6 +131,7 @@ _ADMISSION: Final = Query(
                 hub_authorities.c.authority_id == certificates.c.authority_id,
             ),
         )
+        .outerjoin(authorities_table, authorities_table.c.id == certificates.c.authority_id)
     )
     .where(
         and_(
@@ -224,6 +229,8 @@ class Authentication:
             raise Unauthorized("certificate of another device")
         if presented.policy_id != identity.policy_id:
             raise Unauthorized("certificate of another policy")
+        if presented.issuer_revoked_at is not None:
+            raise Unauthorized("issuing CA revoked")
         if not presented.synchronized:
             raise Unauthorized("issuing CA not synchronized to this hub")
         if presented.revoked_at is not None or presented.generation != found.generation:

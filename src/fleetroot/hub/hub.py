@@ -9,6 +9,8 @@ from hashlib import sha256
 from typing import Final, TypeAlias
 from uuid import uuid4
 
+from fleetroot import audit
+from fleetroot.audit import SYSTEM, Action, Actor, Entry
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, NotFound, Throttled, Unauthorized, Unavailable
@@ -32,7 +34,7 @@ from fleetroot.hub.renewal import Renewal
 from fleetroot.hub.sessions import Beginning, Beginnings, Begun, Departures
 from fleetroot.ids import canonical, check_name
 from fleetroot.pace import Pace
-from fleetroot.registry import inventory, shared_access
+from fleetroot.registry import inventory, outbox, shared_access
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.outbox import OutboxReader
@@ -109,14 +111,45 @@ class Hubs:
         await self._store.write(unit)
         return hub
 
-    async def synchronize(self, namespace: Namespace) -> int:
+    async def synchronize(self, namespace: Namespace, *, by: Actor = SYSTEM) -> int:
         """Pushes the issuing CAs of the namespace's policies to its hubs; how many were new."""
         now = self._clock.now()
-        return await self._store.write(
-            lambda tx: sum(
-                hubs.synchronize(tx, hub, now) for hub in hubs.of_namespace(tx, namespace.id)
+
+        def unit(tx: Transaction) -> int:
+            new = sum(hubs.synchronize(tx, hub, now) for hub in hubs.of_namespace(tx, namespace.id))
+            about = f"namespace/{namespace.name}"
+            details = {"new": new}
+            entry = Entry(now, by, Action.SYNCHRONIZE, about, namespace.id, details=details)
+            audit.append(tx, entry)
+            return new
+
+        return await self._store.write(unit)
+
+    async def distrust(self, hub: Hub, authority_id: str, *, by: Actor) -> None:
+        """Takes an issuing CA from what the hub trusts; live connections by it end. The next
+        synchronization of a policy that lives brings it back.
+
+        Raises:
+            NotFound: the hub does not trust it.
+        """
+        now = self._clock.now()
+
+        def unit(tx: Transaction) -> None:
+            if not hubs.distrust(tx, hub, authority_id):
+                raise NotFound(f"the hub does not trust a CA {authority_id}")
+            outbox.append(
+                tx,
+                outbox.Kind.ISSUER_DISTRUSTED,
+                namespace_id=hub.namespace_id,
+                subject=authority_id,
+                now=now,
             )
-        )
+            details = {"issuingAuthority": authority_id}
+            about = f"hub/{hub.name}"
+            entry = Entry(now, by, Action.DISTRUST_ISSUER, about, hub.namespace_id, details=details)
+            audit.append(tx, entry)
+
+        await self._store.write(unit)
 
     async def of_namespace(self, namespace: Namespace) -> list[Hub]:
         """The namespace's hubs, by name."""
@@ -179,7 +212,7 @@ class Hubs:
             self.live.enter(session)
         try:
             if arrival.noticed:
-                await self.live.hold_against_database(session)
+                await self.live.hold_against_database([session])
             if session.ended is not None:
                 raise Unauthorized(f"ended while connecting: {session.ended.value}")
             if not self._pace.take(place):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from fleetroot.hub.model import Hub
 from fleetroot.ids import canonical
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_if_absent, insert_into
-from fleetroot.storage.schema import hub_authorities, hubs, policies
+from fleetroot.storage.schema import authorities, hub_authorities, hubs, policies
 
 
 def _row(
@@ -30,8 +30,29 @@ _OF_NAMESPACE: Final = Query(
 )
 _TRUST: Final = Command(insert_if_absent(hub_authorities))
 _HOST_NAMES: Final = Query(select(hubs.c.host_name).order_by(hubs.c.host_name), str)
+# Those that signed before, too: what they signed is good to its end.
 _POLICY_AUTHORITIES: Final = Query(
-    select(policies.c.authority_id).where(policies.c.namespace_id == bindparam("namespace")), str
+    select(authorities.c.id)
+    .join(policies, policies.c.id == authorities.c.policy_id)
+    .where(policies.c.namespace_id == bindparam("namespace"))
+    .where(policies.c.deleted_at.is_(None))
+    .where(authorities.c.revoked_at.is_(None))
+    .where(authorities.c.not_after >= bindparam("now")),
+    str,
+)
+_TRUSTING: Final = Query(
+    select(hub_authorities.c.hub_id).where(
+        hub_authorities.c.authority_id == bindparam("authority")
+    ),
+    str,
+)
+_DISTRUST: Final = Command(
+    delete(hub_authorities).where(hub_authorities.c.authority_id == bindparam("authority"))
+)
+_DISTRUST_ON: Final = Command(
+    delete(hub_authorities)
+    .where(hub_authorities.c.authority_id == bindparam("authority"))
+    .where(hub_authorities.c.hub_id == bindparam("hub"))
 )
 
 
@@ -75,9 +96,37 @@ def of_namespace(tx: Transaction, namespace_id: str) -> list[Hub]:
     return tx.all(_OF_NAMESPACE, namespace=namespace_id)
 
 
+def occupy(tx: Transaction, namespace_id: str) -> bool:
+    """Whether the namespace has a hub."""
+    return bool(of_namespace(tx, namespace_id))
+
+
 def synchronize(tx: Transaction, hub: Hub, now: datetime) -> int:
     """Lets the hub trust the issuing CAs of its namespace's policies; how many are new to it."""
     return sum(
         tx.run(_TRUST, hub_id=hub.id, authority_id=authority_id, synchronized_at=now)
-        for authority_id in tx.all(_POLICY_AUTHORITIES, namespace=hub.namespace_id)
+        for authority_id in tx.all(_POLICY_AUTHORITIES, namespace=hub.namespace_id, now=now)
     )
+
+
+def distrust(tx: Transaction, hub: Hub, authority_id: str) -> bool:
+    """Lets the hub trust the CA no more; False if it did not."""
+    return tx.run(_DISTRUST_ON, hub=hub.id, authority=authority_id) == 1
+
+
+class Trust:
+    """Which issuing CAs hubs trust, for the registry; implements its `HubTrust`."""
+
+    def succeed(self, tx: Transaction, before: str, after: str, now: datetime) -> None:
+        """See `fleetroot.registry.hub_trust.HubTrust.succeed`."""
+        for hub_id in tx.all(_TRUSTING, authority=before):
+            tx.run(_TRUST, hub_id=hub_id, authority_id=after, synchronized_at=now)
+
+    def trust(self, tx: Transaction, namespace_id: str, authority_id: str, now: datetime) -> None:
+        """See `fleetroot.registry.hub_trust.HubTrust.trust`."""
+        for hub in of_namespace(tx, namespace_id):
+            tx.run(_TRUST, hub_id=hub.id, authority_id=authority_id, synchronized_at=now)
+
+    def distrust(self, tx: Transaction, authority_id: str) -> None:
+        """See `fleetroot.registry.hub_trust.HubTrust.distrust`."""
+        tx.run(_DISTRUST, authority=authority_id)

@@ -7,21 +7,22 @@ that comes late cannot end a session that began after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import and_, bindparam, exists, select
 
 from fleetroot.errors import Unavailable
 from fleetroot.hub.model import Connection, Ending
 from fleetroot.hub.sessions import Begun
-from fleetroot.registry.outbox import Notice
+from fleetroot.registry.outbox import Kind, Notice
 from fleetroot.storage import Query, Store, Transaction
-from fleetroot.storage.schema import devices, identities
+from fleetroot.storage.schema import certificates, devices, hub_authorities, identities
 
+_AT_ONCE: Final = 250  # sessions that are looked at in one reading, some 10 ms
 _log = structlog.get_logger("fleetroot.hub.live")
 
 _STANDING: Final = Query(
@@ -31,6 +32,11 @@ _STANDING: Final = Query(
         identities.c.session_epoch,
         devices.c.enabled.label("device_enabled"),
         devices.c.generation,
+        exists()
+        .where(certificates.c.sha256 == bindparam("sha256"))
+        .where(hub_authorities.c.authority_id == certificates.c.authority_id)
+        .where(hub_authorities.c.hub_id == bindparam("hub"))
+        .label("issuer_trusted"),
     )
     .select_from(
         identities.outerjoin(
@@ -172,27 +178,36 @@ class LiveTable:
                 del self._sessions[key]
 
     async def heard(self, notice: Notice) -> None:
-        """Holds the device's sessions against the database, ends those that lost their ground."""
+        """Holds the sessions that a notice is about against the database: those of a device, or,
+        where a CA does not count any more, all of the namespace. Ends those that lost their ground.
+        """
+        of_all = notice.kind == Kind.ISSUER_DISTRUSTED
         for arrival in self._arrivals:
-            if arrival.device_key == notice.subject:
+            if of_all or arrival.device_key == notice.subject:
                 arrival.noticed = True
-        for session in self.of(notice.namespace_id, notice.subject):
-            await self.hold_against_database(session)
+        if not of_all:
+            await self.hold_against_database(self.of(notice.namespace_id, notice.subject))
+            return
+        of_namespace = [s for s in self if s.principal.hub.namespace_id == notice.namespace_id]
+        for start in range(0, len(of_namespace), _AT_ONCE):
+            await self.hold_against_database(of_namespace[start : start + _AT_ONCE])
+            await asyncio.sleep(0)
 
-    async def hold_against_database(self, session: LiveSession) -> None:
-        """Ends a session that lost its ground, or whose standing cannot be read."""
+    async def hold_against_database(self, sessions: Sequence[LiveSession]) -> None:
+        """Ends sessions that lost their ground, or whose standing cannot be read."""
         try:
-            why = await self._store.read(partial(_lost_ground, session))
+            found = await self._store.read(lambda tx: [_lost_ground(s, tx) for s in sessions])
         except Unavailable:
-            why = Ending.LEASE_LOST  # cannot tell, so no
-        if why is not None:
-            _log.info(
-                "connection ended",
-                hub=session.principal.hub.name,
-                device_id=session.principal.device_id,
-                reason=why.value,
-            )
-            session.end(why)
+            found = [Ending.LEASE_LOST for _ in sessions]  # cannot tell, so no
+        for session, why in zip(sessions, found, strict=True):
+            if why is not None:
+                _log.info(
+                    "connection ended",
+                    hub=session.principal.hub.name,
+                    device_id=session.principal.device_id,
+                    reason=why.value,
+                )
+                session.end(why)
 
     def lease_lost(self) -> None:
         """Ends every session: this node cannot know any more who was revoked."""
@@ -213,14 +228,17 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
         namespace=principal.hub.namespace_id,
         hub=principal.hub.id,
         key=principal.device_key,
+        sha256=principal.certificate_sha256 or b"",
     )
     if standing is None:
         return Ending.IDENTITY_CHANGED
-    enabled, etag, epoch, device_enabled, generation = standing
+    enabled, etag, epoch, device_enabled, generation, issuer_trusted = standing
     if epoch > session.epoch:
         return Ending.REPLACED
     if not enabled or device_enabled is False:
         return Ending.DISABLED
     if generation != (None if principal.generation is None else str(principal.generation)):
+        return Ending.REVOKED
+    if principal.certificate_sha256 is not None and not issuer_trusted:
         return Ending.REVOKED
     return Ending.IDENTITY_CHANGED if etag != principal.identity_etag else None

@@ -42,7 +42,13 @@ from fleetroot.hub.requests import CredentialRequest, RequestState
 from fleetroot.ids import canonical
 from fleetroot.pki import CertificateRequest, CsrRefused
 from fleetroot.registry import devices
-from fleetroot.registry.issuance import CsrText, DeviceChanged, Issuance, Issuer
+from fleetroot.registry.issuance import (
+    CsrText,
+    DeviceChanged,
+    Issuance,
+    Issuer,
+    IssuerRevoked,
+)
 from fleetroot.registry.model import IssuedChain, Origin
 from fleetroot.storage import Store, Transaction
 
@@ -176,9 +182,14 @@ class Renewal:
             await self._fail(session, request, _csr_error(csr))
             return
         try:
-            await self._issue(session, request, issuer, csr)
+            try:
+                await self._issue(session, request, issuer, csr)
+            except IssuerRevoked:  # between signing and recording; another one signs now
+                await self._issue(session, request, await self._issuer(session), csr)
         except DeviceChanged:
             await self._fail(session, request, Unauthorized("device revoked or disabled"))
+        except IssuerRevoked:
+            await self._fail(session, request, Unavailable("the policy is changing"))
         except FleetrootError as error:
             await self._fail(session, request, error)
 

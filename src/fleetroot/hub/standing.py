@@ -12,6 +12,7 @@ from fleetroot.hub import hubs, identities
 from fleetroot.hub.model import Hub, Identity, Pin
 from fleetroot.ids import canonical
 from fleetroot.registry import devices, inventory
+from fleetroot.registry.inventory import RevocationReason
 from fleetroot.registry.model import Certificate, Device
 from fleetroot.storage import Query, Transaction
 from fleetroot.storage.schema import hub_authorities
@@ -91,6 +92,8 @@ def _against(
 def _reason(
     certificate: Certificate, device: Device | None, trusted: frozenset[str], now: datetime
 ) -> str | None:
+    if certificate.revocation_reason == RevocationReason.CA_COMPROMISE:
+        return "issuing CA revoked"
     if certificate.authority_id not in trusted:
         return "issuing CA not synchronized to this hub"
     of_now = None if device is None else device.generation

@@ -6,6 +6,17 @@ and the time are passed in. It may import `cryptography` and the standard librar
 of Fleetroot. Errors that peers cause are typed refusals with a `reason` and a safe `message`.
 """
 
+from fleetroot.pki.activation import (
+    ActivatedChain,
+    ActivationRefused,
+    ActivationRule,
+    check_activation,
+)
+from fleetroot.pki.authority_request import (
+    AuthoritySigningRequest,
+    read_authority_request,
+    sign_authority_request,
+)
 from fleetroot.pki.certificate import (
     common_name_of,
     generation_of,
@@ -55,6 +66,7 @@ from fleetroot.pki.keys import (
     signature_hash,
 )
 from fleetroot.pki.lint import LintFailed
+from fleetroot.pki.names import name_key, parse_subject
 from fleetroot.pki.ocsp import (
     MAX_REQUEST,
     IssuerHash,
@@ -90,7 +102,11 @@ __all__ = [
     "MAX_CERTIFICATES",
     "MAX_CHAIN_BYTES",
     "MAX_REQUEST",
+    "ActivatedChain",
+    "ActivationRefused",
+    "ActivationRule",
     "Anchors",
+    "AuthoritySigningRequest",
     "CertificateRequest",
     "ChainRefusal",
     "ChainRefused",
@@ -128,6 +144,7 @@ __all__ = [
     "UnverifiedRequest",
     "VerifiedChain",
     "certified_key",
+    "check_activation",
     "common_name_of",
     "decode_csr",
     "decode_csr_pem_or_base64",
@@ -140,18 +157,22 @@ __all__ = [
     "key_type_of",
     "load_chain",
     "max_csr_characters",
+    "name_key",
     "new_leaf_serial",
     "new_serial",
     "parse_csr",
     "parse_request",
+    "parse_subject",
     "private_key_from_der",
     "private_key_to_der",
     "public_key_info",
+    "read_authority_request",
     "read_csr",
     "read_foreign_list",
     "server_ca_permits",
     "server_names",
     "sha256_fingerprint",
+    "sign_authority_request",
     "sign_crl",
     "signature_hash",
     "to_der",

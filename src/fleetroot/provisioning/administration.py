@@ -143,7 +143,7 @@ class Administration:
 
     async def policy_names(self, service: Service) -> dict[str, str]:
         """The names of the namespace's policies, by their ids."""
-        found = await self._store.read(lambda tx: policies.of_namespace(tx, service.namespace_id))
+        found = await self._store.read(lambda tx: policies.every_of(tx, service.namespace_id))
         return {policy.id: policy.name for policy in found}
 
     async def linked_hubs(self, service: Service) -> dict[str, str]:

@@ -53,7 +53,7 @@ class Configurations:
             service,
             MappingProxyType({hub.id: hub for hub in hubs}),
             tuple(enrollments.all_groups(tx, service.id)),
-            MappingProxyType({p.id: p for p in policies.of_namespace(tx, service.namespace_id)}),
+            MappingProxyType({p.id: p for p in policies.every_of(tx, service.namespace_id)}),
         )
         self._by_id_scope[id_scope] = configuration
         return configuration

@@ -36,7 +36,13 @@ from fleetroot.provisioning.planning import Plan, Planner
 from fleetroot.provisioning.together import Together, each
 from fleetroot.registry import devices
 from fleetroot.registry.assignment import Assignment, HubDirectory, KeysPin, PolicyPin, Seat
-from fleetroot.registry.issuance import DeviceChanged, Issuance, Issuer, SignedLeaf
+from fleetroot.registry.issuance import (
+    DeviceChanged,
+    Issuance,
+    Issuer,
+    IssuerRevoked,
+    SignedLeaf,
+)
 from fleetroot.registry.model import IssuedChain, Policy
 from fleetroot.sas import SasToken
 from fleetroot.storage import Store, Transaction
@@ -96,7 +102,7 @@ class Provisioning:
         for _ in range(_ATTEMPTS):
             try:
                 return await self._requests.ask(request)
-            except (DeviceChanged, Changed):
+            except (DeviceChanged, IssuerRevoked, Changed):
                 continue
         raise Unavailable("the device is being changed by others", retry_after=1)
 

@@ -38,6 +38,12 @@ _BY_NAME: Final = Query(
 _ONLY: Final = Query(
     select(provisioning_services).order_by(provisioning_services.c.created_at).limit(1), _row
 )
+_OF_NAMESPACE: Final = Query(
+    select(provisioning_services.c.id)
+    .where(provisioning_services.c.namespace_id == bindparam("namespace"))
+    .limit(1),
+    str,
+)
 _HOST_NAMES: Final = Query(
     select(provisioning_services.c.host_name).order_by(provisioning_services.c.host_name), str
 )
@@ -62,6 +68,11 @@ _WITH_HUBS: Final = Query(
     .order_by(hubs.c.id),
     lambda *columns: (_row(*columns[:-2]), LinkedHub(*columns[-2:]) if columns[-2] else None),
 )
+
+
+def occupy(tx: Transaction, namespace_id: str) -> bool:
+    """Whether the namespace has a provisioning service."""
+    return tx.first(_OF_NAMESPACE, namespace=namespace_id) is not None
 
 
 def insert(tx: Transaction, service: Service, now: datetime) -> None:

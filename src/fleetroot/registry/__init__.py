@@ -5,11 +5,15 @@ It owns the tables of those names and the outbox, and decides who may be issued 
 when one stops counting. It may import `pki`, `custody`, `storage` and `bus`; it knows no wire.
 
 - `model`: the values that the rooms above are given.
-- `authorities`, `policies`, `devices`, `inventory`, `outbox`, `shared_access`: each a table's
-  owner: its statements, and functions of a transaction that other rooms put into units of theirs.
-- `assignment`: what a device is to be on a hub, the words that provisioning and hubs share.
+- `namespaces`, `credentials`, `authorities`, `requests`, `policies`, `devices`, `inventory`,
+  `outbox`, `shared_access`: each a table's owner: its statements, and functions of a transaction
+  that other rooms put into units of theirs.
+- `assignment`: what a device is to be on a hub, the words that provisioning and hubs share;
+  `hub_trust`: what is asked of hubs when CAs follow each other or end.
 - `issuance`: signing a leaf, and recording it before anybody sees it.
-- `registry`: the room's face: what an operator asks for.
+- `succession`: how one issuing CA follows another.
+- `namespace_administration`, `policy_administration`, `lifecycle`, `registry`: the room's faces:
+  what an operator asks of namespaces and credentials, of policies, of their CAs, of devices.
 
 The order that makes a certificate safe: read the device's generation, sign outside of any
 transaction, then insert only where the generation is still that one and the device is enabled. A

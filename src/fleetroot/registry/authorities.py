@@ -1,31 +1,38 @@
 """Certificate authorities: their table, and making them.
 
 An authority's row never changes but for `revoked_at`; a new key is a new row. What a row embeds for
-ever (the public PKI URL, how many CRL shards) is chosen when it is made.
+ever (the public PKI URL, how many CRL shards) is chosen when it is made. A key whose certificate
+somebody else signs is made here too, and waits in `requests`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from fleetroot.custody import KeyCustody, RecordName
 from fleetroot.errors import NotFound
 from fleetroot.pki import (
+    ActivatedChain,
     IssuingProfile,
     KeyType,
     PkiUrls,
     RootProfile,
+    certified_key,
     sha256_fingerprint,
+    sign_authority_request,
+    to_der,
 )
+from fleetroot.pki.der import first_element, skip_element
 from fleetroot.pki.keys import PrivateKey
-from fleetroot.registry.model import Authority, AuthorityKind
+from fleetroot.registry.model import Authority, AuthorityKind, AuthorityRequest
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import authorities
@@ -33,6 +40,8 @@ from fleetroot.storage.schema import authorities
 ROOT_VALIDITY: Final = timedelta(days=20 * 365)
 ISSUING_VALIDITY: Final = timedelta(days=5 * 365)
 CRL_SHARDS: Final = 16  # fixed with each CA, because every leaf names its shard
+AUTHORITY_KEY_TYPES: Final = frozenset(KeyType) - {KeyType.RSA_2048}
+EXTERNAL_KEY_TYPES: Final = frozenset({KeyType.EC_P256, KeyType.EC_P384, KeyType.EC_P521})
 
 
 def _row(
@@ -50,6 +59,8 @@ def _row(
     not_after: datetime,
     _created_at: datetime,
     revoked_at: datetime | None,
+    policy_id: str | None,
+    external_chain: bytes | None,
 ) -> Authority:
     return Authority(
         id_,
@@ -65,7 +76,17 @@ def _row(
         not_before,
         not_after,
         revoked_at,
+        policy_id,
+        _split(external_chain or b""),
     )
+
+
+def _split(certificates: bytes) -> tuple[bytes, ...]:
+    found = []
+    while certificates:
+        found.append(first_element(certificates))
+        certificates = skip_element(certificates)
+    return tuple(found)
 
 
 _INSERT: Final = Command(insert_into(authorities))
@@ -78,6 +99,23 @@ _OF_NAMESPACE: Final = Query(
 )
 _EVERY: Final = Query(
     select(authorities).order_by(authorities.c.created_at, authorities.c.id), _row
+)
+_ISSUING_OF_POLICY: Final = Query(
+    select(authorities)
+    .where(authorities.c.policy_id == bindparam("policy"))
+    .where(authorities.c.namespace_id == bindparam("namespace"))
+    .order_by(authorities.c.created_at, authorities.c.id),
+    _row,
+)
+_REVOKED: Final = Query(
+    select(authorities.c.revoked_at).where(authorities.c.id == bindparam("id")),
+    lambda revoked_at: revoked_at is not None,
+)
+_REVOKE: Final = Command(
+    update(authorities)
+    .where(authorities.c.id == bindparam("of_id"))
+    .where(authorities.c.revoked_at.is_(None))
+    .values(revoked_at=bindparam("now"))
 )
 
 
@@ -103,6 +141,21 @@ def every(tx: Transaction) -> list[Authority]:
     return tx.all(_EVERY)
 
 
+def of_policy(tx: Transaction, namespace_id: str, policy_id: str) -> list[Authority]:
+    """Every CA that signs or signed for the policy, oldest first."""
+    return tx.all(_ISSUING_OF_POLICY, namespace=namespace_id, policy=policy_id)
+
+
+def is_revoked(tx: Transaction, authority_id: str) -> bool:
+    """Whether the authority was revoked."""
+    return tx.first(_REVOKED, id=authority_id) is True
+
+
+def revoke(tx: Transaction, authority: Authority, now: datetime) -> bool:
+    """Marks the authority revoked, for good; False if it was before."""
+    return tx.run(_REVOKE, of_id=authority.id, now=now) == 1
+
+
 def insert(tx: Transaction, authority: Authority, now: datetime) -> None:
     """Adds a new authority."""
     tx.run(
@@ -121,6 +174,8 @@ def insert(tx: Transaction, authority: Authority, now: datetime) -> None:
         not_after=authority.not_after,
         created_at=now,
         revoked_at=authority.revoked_at,
+        policy_id=authority.policy_id,
+        external_chain=b"".join(authority.external_chain) or None,
     )
 
 
@@ -170,10 +225,16 @@ def make_issuing(
     name: str,
     key_type: KeyType,
     now: datetime,
+    policy_id: str,
+    subject: x509.Name | None = None,
     keep_in: str | None = None,
 ) -> Authority:
     """Makes a key and a certificate for it, signed by `root`; nothing is stored yet. As
-    `make_root`.
+    `make_root`. Without a `subject` it gets a name of its own, which begins with `name`.
+
+    Raises:
+        NotFound: the root's key is not kept here.
+        IssuerExpired: the root is not valid now.
     """
     authority_id = str(uuid4())
     sealed = custody.generate(
@@ -182,7 +243,7 @@ def make_issuing(
         keep_in=keep_in or custody.authorities_in,
     )
     profile = IssuingProfile(
-        subject=_subject(f"{name} issuing {authority_id[:8]}"),
+        subject=subject or _issuing_subject(name, authority_id),
         validity=ISSUING_VALIDITY,
         issuer=x509.load_der_x509_certificate(root.certificate),
         issuer_urls=PkiUrls(root.pki_url, root.id),
@@ -197,7 +258,89 @@ def make_issuing(
         sealed.sealed,
         key_type,
         root.pki_url,
+        policy_id,
     )
+
+
+def make_request(
+    custody: KeyCustody,
+    *,
+    root: Authority,
+    is_external: bool,
+    name: str,
+    key_type: KeyType,
+    now: datetime,
+    policy_id: str,
+    subject: x509.Name | None = None,
+    keep_in: str | None = None,
+) -> AuthorityRequest:
+    """Makes a key and a request for its CA certificate, which is signed elsewhere: by `root`, or
+    where `is_external` by a root that is not ours. Nothing is stored yet. As `make_root`.
+    """
+    authority_id = str(uuid4())
+    named = key_name(root.namespace_id, authority_id)
+    sealed = custody.generate(key_type, named, keep_in=keep_in or custody.authorities_in)
+    key = custody.load(named, sealed.sealed)
+    return AuthorityRequest(
+        id=authority_id,
+        namespace_id=root.namespace_id,
+        policy_id=policy_id,
+        issuer_id=None if is_external else root.id,
+        request=sign_authority_request(key, subject or _issuing_subject(name, authority_id)),
+        sealed_key=sealed.sealed,
+        key_type=key_type,
+        pki_url=root.pki_url,
+        created_at=now,
+    )
+
+
+def of_activated(request: AuthorityRequest, chain: ActivatedChain) -> Authority:
+    """The authority that a request becomes with its chain; nothing is stored yet."""
+    made = _made(
+        chain.issuing,
+        AuthorityKind.ISSUING,
+        request.id,
+        request.namespace_id,
+        request.issuer_id,
+        request.sealed_key,
+        request.key_type,
+        request.pki_url,
+        request.policy_id,
+    )
+    if request.issuer_id is not None:
+        return made
+    return replace(made, external_chain=tuple(map(to_der, chain.certificates[1:])))
+
+
+def offline_root(namespace_id: str, certificate: x509.Certificate, pki_url: str) -> Authority:
+    """A root whose key is kept elsewhere. Its id is of its certificate, so that whoever has the key
+    can name it without being told.
+
+    Raises:
+        KeyRefused: its key is of no accepted kind.
+    """
+    _, key_type = certified_key(certificate)
+    return _made(
+        certificate,
+        AuthorityKind.ROOT,
+        offline_root_id(certificate),
+        namespace_id,
+        None,
+        None,
+        key_type,
+        pki_url,
+    )
+
+
+def offline_root_id(certificate: x509.Certificate) -> str:
+    """The id of an offline root, which its URLs have in them."""
+    return str(UUID(bytes=sha256_fingerprint(certificate)[:16]))
+
+
+def ends_at(authority: Authority) -> datetime:
+    """When it ends, or the first of the external CAs above it."""
+    above = map(x509.load_der_x509_certificate, authority.external_chain)
+    return min([authority.not_after, *(each.not_valid_after_utc for each in above)])
 
 
 def signing_key(custody: KeyCustody, authority: Authority) -> PrivateKey:
@@ -216,6 +359,10 @@ def key_name(namespace_id: str, authority_id: str) -> RecordName:
     return RecordName(kind="authority-key", namespace=namespace_id, id=authority_id, version=1)
 
 
+def _issuing_subject(name: str, authority_id: str) -> x509.Name:
+    return _subject(f"{name} issuing {authority_id[:8]}")
+
+
 def _subject(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
@@ -226,9 +373,10 @@ def _made(
     authority_id: str,
     namespace_id: str,
     issuer_id: str | None,
-    sealed_key: bytes,
+    sealed_key: bytes | None,
     key_type: KeyType,
     pki_url: str,
+    policy_id: str | None = None,
 ) -> Authority:
     return Authority(
         id=authority_id,
@@ -244,4 +392,5 @@ def _made(
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         revoked_at=None,
+        policy_id=policy_id,
     )

@@ -12,12 +12,12 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, select, true, update
+from sqlalchemy import bindparam, case, func, insert, select, true, update
 
 from fleetroot.pki import IssuedCertificate
 from fleetroot.registry.model import Certificate, Device, Origin
 from fleetroot.storage import Command, Query, Transaction
-from fleetroot.storage.schema import certificates, devices
+from fleetroot.storage.schema import authorities, certificates, devices
 
 
 class RevocationReason(StrEnum):
@@ -26,6 +26,7 @@ class RevocationReason(StrEnum):
     UNSPECIFIED = "unspecified"
     SUPERSEDED = "superseded"
     CESSATION_OF_OPERATION = "cessationOfOperation"
+    CA_COMPROMISE = "cACompromise"  # of a certificate whose CA was revoked
 
 
 def _row(
@@ -89,12 +90,23 @@ _RECORD: Final = Command(
         ),
     )
 )
-_BY_SHA256: Final = Query(
-    select(certificates).where(certificates.c.sha256 == bindparam("sha256")), _row
+# A certificate is revoked as soon as its CA is: nobody writes that to each of a million rows.
+_revocation: Final = {
+    "revoked_at": func.coalesce(
+        certificates.c.revoked_at, authorities.c.revoked_at, type_=certificates.c.revoked_at.type
+    ).label("revoked_at"),
+    "revocation_reason": case(
+        (certificates.c.revoked_at.is_not(None), certificates.c.revocation_reason),
+        (authorities.c.revoked_at.is_not(None), RevocationReason.CA_COMPROMISE.value),
+        else_=None,
+    ).label("revocation_reason"),
+}
+_found: Final = select(*(_revocation.get(c.name, c) for c in certificates.columns)).select_from(
+    certificates.join(authorities, authorities.c.id == certificates.c.authority_id)
 )
+_BY_SHA256: Final = Query(_found.where(certificates.c.sha256 == bindparam("sha256")), _row)
 _BY_PREFIX: Final = Query(
-    select(certificates)
-    .where(
+    _found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.sha256 >= bindparam("low"))
         & (certificates.c.sha256 <= bindparam("high"))
@@ -104,17 +116,14 @@ _BY_PREFIX: Final = Query(
     _row,
 )
 _BY_SERIAL: Final = Query(
-    select(certificates)
-    .where(
+    _found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.serial == bindparam("serial"))
-    )
-    .limit(2),
+    ).limit(2),
     _row,
 )
 _OF_DEVICE: Final = Query(
-    select(certificates)
-    .where(
+    _found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.device_key == bindparam("key"))
         & (certificates.c.id < bindparam("before"))
@@ -124,14 +133,22 @@ _OF_DEVICE: Final = Query(
     _row,
 )
 _LATEST: Final = Query(
-    select(certificates)
-    .where(
+    _found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.id < bindparam("before"))
     )
     .order_by(certificates.c.id.desc())
     .limit(bindparam("limit")),
     _row,
+)
+_COUNTS: Final = Query(
+    select(certificates.c.id)
+    .where(certificates.c.policy_id == bindparam("policy"))
+    .where(certificates.c.revoked_at.is_(None))
+    .where(certificates.c.expired_at.is_(None))
+    .where(certificates.c.not_after >= bindparam("now"))
+    .limit(1),
+    int,
 )
 _COUNT: Final = Query(select(func.count()).select_from(certificates), int)
 _REVOKE_OF_DEVICE: Final = Command(
@@ -239,6 +256,13 @@ def page(
     if device_key is None:
         return tx.all(_LATEST, namespace=namespace_id, before=below, limit=limit)
     return tx.all(_OF_DEVICE, namespace=namespace_id, key=device_key, before=below, limit=limit)
+
+
+def any_counts(tx: Transaction, policy_id: str, now: datetime) -> bool:
+    """Whether a certificate of the policy is neither revoked nor over. Looks through every one that
+    is not over: for rare questions.
+    """
+    return tx.first(_COUNTS, policy=policy_id, now=now) is not None
 
 
 def count(tx: Transaction) -> int:

@@ -8,7 +8,7 @@ retries, and is never given something weaker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -38,6 +38,10 @@ from fleetroot.storage import Store, Transaction
 
 class DeviceChanged(Exception):
     """The device was revoked, disabled or registered by somebody else since it was read."""
+
+
+class IssuerRevoked(Exception):
+    """The CA was revoked since it signed: another one signs now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class _Key(NamedTuple):
 
     policy_id: str
     policy_etag: str
-    authority_id: str
+    authority_id: str | None
 
 
 class Issuance:
@@ -106,7 +110,7 @@ class Issuance:
         """Who signs for `policy` now.
 
         Raises:
-            Unavailable: its CA cannot sign.
+            Unavailable: it has no CA that can sign, or issues nothing any more.
         """
         key = _Key(policy.id, policy.etag, policy.authority_id)
         issuer = self._issuers.get(key)
@@ -127,10 +131,11 @@ class Issuance:
         return await self.issuer(await self._store.read(lambda tx: policies.get(tx, policy_id)))
 
     def _load(self, tx: Transaction, policy: Policy) -> Issuer:
+        if policy.deleted_at is not None:
+            raise _cannot_issue("policy deleted")
+        if policy.authority_id is None:
+            raise _cannot_issue("policy waits for the activation of its CA")
         authority = authorities.get(tx, policy.authority_id)
-        chain = [authority]
-        while chain[-1].issuer_id is not None:
-            chain.append(authorities.get(tx, chain[-1].issuer_id))
         profile = OperationalProfile(
             issuer=x509.load_der_x509_certificate(authority.certificate),
             urls=PkiUrls(authority.pki_url, authority.id),
@@ -141,7 +146,7 @@ class Issuance:
             key = authorities.signing_key(self._custody, authority)
         except FleetrootError as error:
             raise Unavailable("the policy's CA cannot sign now", reason=error.reason) from error
-        return Issuer(policy, authority, profile, key, tuple(a.certificate for a in chain))
+        return Issuer(policy, authority, profile, key, tuple(_chain(tx, authority.id)))
 
     @staticmethod
     def chain_of(tx: Transaction, sha256: bytes) -> IssuedChain | None:
@@ -151,13 +156,8 @@ class Issuance:
         certificate = inventory.find(tx, sha256)
         if certificate is None or certificate.revoked_at is not None:
             return None
-        chain = [certificate.certificate]
-        above: str | None = certificate.authority_id
-        while above is not None:
-            authority = authorities.get(tx, above)
-            chain.append(authority.certificate)
-            above = authority.issuer_id
-        return IssuedChain(tuple(chain), certificate.not_before, certificate.not_after)
+        chain = (certificate.certificate, *_chain(tx, certificate.authority_id))
+        return IssuedChain(chain, certificate.not_before, certificate.not_after)
 
     @staticmethod
     def read_request(policy: Policy, csr: CsrText, common_name: str) -> UnverifiedRequest:
@@ -215,7 +215,11 @@ class Issuance:
 
         Raises:
             DeviceChanged: a device is not what it was when its certificate was signed.
+            IssuerRevoked: a CA that signed does not count any more.
         """
+        leaves = list(leaves)
+        if any(authorities.is_revoked(tx, id_) for id_ in {e.issuer.authority.id for e in leaves}):
+            raise IssuerRevoked
         new = [
             inventory.NewCertificate(
                 leaf.device,
@@ -229,6 +233,20 @@ class Issuance:
         ]
         if not inventory.record(tx, new):
             raise DeviceChanged
+
+
+def _chain(tx: Transaction, authority_id: str) -> Iterator[bytes]:
+    """The certificates (DER) from an issuing CA up."""
+    above: str | None = authority_id
+    while above is not None:
+        authority = authorities.get(tx, above)
+        yield authority.certificate
+        yield from authority.external_chain
+        above = authority.issuer_id
+
+
+def _cannot_issue(reason: str) -> Unavailable:
+    return Unavailable("the policy cannot issue now", retry_after=60, reason=reason)
 
 
 class InvalidCsrEncoding(InvalidArgument):

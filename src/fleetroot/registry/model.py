@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +20,9 @@ class Namespace:
     subscription_id: str
     resource_group: str
     created_at: datetime
+    tags: Mapping[str, str]
+    etag: str
+    updated_at: datetime
 
 
 class AuthorityKind(StrEnum):
@@ -30,7 +34,13 @@ class AuthorityKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A certificate authority: a certificate (DER), and its sealed key where it is kept here."""
+    """A certificate authority: a certificate (DER), and its sealed key where it is kept here.
+
+    Attributes:
+        policy_id: of an issuing CA, the policy that it signs or signed for.
+        external_chain: the CAs above it that are not ours (DER), lowest first; with a root that
+            is not ours.
+    """
 
     id: str
     namespace_id: str
@@ -45,21 +55,103 @@ class Authority:
     not_before: datetime
     not_after: datetime
     revoked_at: datetime | None
+    policy_id: str | None = None
+    external_chain: tuple[bytes, ...] = ()
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether its key is kept elsewhere."""
+        return self.sealed_key is None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityRequest:
+    """A key that waits for its CA certificate; it becomes the `Authority` of the same id.
+
+    Attributes:
+        issuer_id: the namespace's own root, whose key is kept elsewhere; None: a root not ours.
+        request: DER of the PKCS#10 request.
+    """
+
+    id: str
+    namespace_id: str
+    policy_id: str
+    issuer_id: str | None
+    request: bytes
+    sealed_key: bytes = field(repr=False)
+    key_type: KeyType
+    pki_url: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The root CA that is a namespace's own."""
+
+    namespace_id: str
+    root: Authority
+    tags: Mapping[str, str]
+    etag: str
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings of the leaf certificates that one issuing CA signs, and which CA that is now."""
+    """The settings of the leaf certificates that one issuing CA signs, and which CA that is now.
+
+    Attributes:
+        authority_id: None until the policy has a CA.
+        authority_key_type: of the CAs that are made for it.
+        external_root: bring your own root: its CAs are signed by a root that is not ours.
+        subject: of its CAs (RFC 4514); None: each gets a name of its own.
+        deleted_at: it issues nothing any more.
+    """
 
     id: str
     namespace_id: str
     name: str
-    authority_id: str
+    authority_id: str | None
     leaf_validity: timedelta
     leaf_key_types: frozenset[KeyType]
     etag: str
     created_at: datetime
     updated_at: datetime
+    authority_key_type: KeyType
+    external_root: bool
+    subject: str | None
+    deleted_at: datetime | None
+
+
+class IssuerStatus(StrEnum):
+    """How a policy stands with its CA, in the words of the management API."""
+
+    PENDING_ACTIVATION = "PendingActivation"
+    ACTIVE = "Active"
+    ACTIVE_BUT_PENDING_RENEWAL = "ActiveButPendingRenewal"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDetails:
+    """A policy with its CA.
+
+    Attributes:
+        authority: who signs now; None until the first CA is activated.
+        request: the key that waits for a certificate, if one does.
+    """
+
+    policy: Policy
+    authority: Authority | None
+    request: AuthorityRequest | None
+
+    @property
+    def issuer_status(self) -> IssuerStatus:
+        """Whether it can issue, and whether a certificate is waited for."""
+        if self.request is None:
+            return IssuerStatus.ACTIVE
+        if self.authority is None:
+            return IssuerStatus.PENDING_ACTIVATION
+        return IssuerStatus.ACTIVE_BUT_PENDING_RENEWAL
 
 
 @dataclass(frozen=True, slots=True)

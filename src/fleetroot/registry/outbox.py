@@ -42,12 +42,14 @@ class Kind(StrEnum):
     DEVICE_REVOKED = "device.revoked"
     DEVICE_DISABLED = "device.disabled"
     IDENTITY_CHANGED = "identity.changed"
+    ISSUER_DISTRUSTED = "issuer.distrusted"  # a CA was revoked, or taken from a hub
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A row of the outbox; `subject` is a device key for every kind there is now. Listeners look at
-    the subject, whatever the kind: one that they do not know may be about a revocation.
+    """A row of the outbox; `subject` is a device key, and an authority's id where an issuer is
+    distrusted. Listeners take a kind that they do not know for one about a device: it may be about
+    a revocation.
     """
 
     seq: int

@@ -1,50 +1,31 @@
-"""The room's face: what an operator asks of the registry."""
+"""The room's face for devices and certificates, and for whoever looks something up."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 from uuid import uuid4
-
-from sqlalchemy import bindparam, select
 
 from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
 from fleetroot.bus import OUTBOX, Bus
 from fleetroot.clock import Clock
-from fleetroot.custody import KeyCustody
-from fleetroot.errors import AlreadyExists, InvalidArgument, NotFound
-from fleetroot.ids import canonical, check_name
-from fleetroot.pki import KeyType
-from fleetroot.registry import authorities, devices, inventory, policies
+from fleetroot.errors import NotFound
+from fleetroot.ids import canonical
+from fleetroot.registry import authorities, devices, inventory, namespaces, policies
 from fleetroot.registry.inventory import RevocationReason
 from fleetroot.registry.model import (
     Authority,
-    AuthorityKind,
     Certificate,
     Device,
     Namespace,
     Policy,
 )
-from fleetroot.storage import Command, Query, Store, Transaction, installation
-from fleetroot.storage.prepared import insert_into
-from fleetroot.storage.schema import namespaces
-from fleetroot.storage.unit import ConstraintViolated
+from fleetroot.storage import Store, Transaction, installation
 
 MAX_PAGE: Final = 1000
 _PING: Final = "ping"
 _WRITE_EVERY: Final = 3.0  # seconds between pings that write
-
-_INSERT_NAMESPACE: Final = Command(insert_into(namespaces))
-_NAMESPACE: Final = Query(
-    select(namespaces).where(namespaces.c.name_key == bindparam("key")),
-    lambda id_, name, _key, subscription, group, created: Namespace(
-        id_, name, subscription, group, created
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +37,15 @@ class Revocation:
 
 
 class Registry:
-    """Namespaces, authorities, policies, devices and their certificates."""
+    """Devices and their certificates, and what they are under."""
 
-    def __init__(self, store: Store, custody: KeyCustody, bus: Bus, clock: Clock) -> None:
+    def __init__(self, store: Store, bus: Bus, clock: Clock) -> None:
         self._store = store
-        self._custody = custody
         self._bus = bus
         self._clock = clock
         self._wrote_at: float | None = None  # when a ping last wrote, by the monotonic clock
 
-    # --- namespaces, authorities, policies
-
-    async def create_namespace(
-        self, name: str, *, subscription_id: str, resource_group: str, pki_url: str, by: Actor
-    ) -> Namespace:
-        """Creates a namespace and its root CA. `pki_url` is embedded in every certificate below it
-        for ever.
-
-        Raises:
-            InvalidArgument: the name is not one.
-            AlreadyExists: there is one of that name.
-        """
-        check_name(name, "namespace")
-        now = self._clock.now()
-        namespace = Namespace(str(uuid4()), name, subscription_id, resource_group, now)
-        root = await asyncio.to_thread(
-            authorities.make_root,
-            self._custody,
-            namespace_id=namespace.id,
-            name=f"Fleetroot {name}",
-            key_type=KeyType.EC_P384,
-            pki_url=pki_url,
-            now=now,
-        )
-
-        def unit(tx: Transaction) -> None:
-            tx.run(
-                _INSERT_NAMESPACE,
-                id=namespace.id,
-                name=namespace.name,
-                name_key=canonical(namespace.name),
-                subscription_id=subscription_id,
-                resource_group=resource_group,
-                created_at=now,
-            )
-            authorities.insert(tx, root, now)
-            audit.append(
-                tx,
-                Entry(now, by, Action.CREATE_NAMESPACE, f"namespace/{name}", namespace.id),
-            )
-
-        try:
-            await self._store.write(unit)
-        except ConstraintViolated as error:
-            raise AlreadyExists(f"the namespace {name} exists") from error
-        return namespace
+    # --- authorities, policies
 
     async def namespace(self, name: str) -> Namespace:
         """The namespace of that name.
@@ -118,80 +53,7 @@ class Registry:
         Raises:
             NotFound: there is none.
         """
-        namespace = await self._store.read(lambda tx: tx.first(_NAMESPACE, key=canonical(name)))
-        if namespace is None:
-            raise NotFound(f"there is no namespace {name}")
-        return namespace
-
-    async def create_policy(
-        self,
-        namespace: Namespace,
-        name: str,
-        *,
-        leaf_validity: timedelta = policies.DEFAULT_LEAF_VALIDITY,
-        leaf_key_types: Collection[KeyType] = policies.DEFAULT_LEAF_KEY_TYPES,
-        authority_key_type: KeyType = KeyType.EC_P384,
-        by: Actor,
-    ) -> Policy:
-        """Creates a policy and the issuing CA that signs for it, under the namespace's root.
-
-        Raises:
-            InvalidArgument: the name, the validity or the key types cannot be.
-            AlreadyExists: there is one of that name.
-        """
-        check_name(name, "policy")
-        if leaf_validity < timedelta(minutes=1) or leaf_validity > authorities.ISSUING_VALIDITY:
-            raise InvalidArgument("the validity of leaf certificates is out of range")
-        if not leaf_key_types:
-            raise InvalidArgument("a policy must allow a key type")
-        now = self._clock.now()
-        root = await self._root(namespace)
-        issuing = await asyncio.to_thread(
-            authorities.make_issuing,
-            self._custody,
-            root=root,
-            name=f"Fleetroot {namespace.name} {name}",
-            key_type=authority_key_type,
-            now=now,
-        )
-        policy = Policy(
-            id=str(uuid4()),
-            namespace_id=namespace.id,
-            name=name,
-            authority_id=issuing.id,
-            leaf_validity=leaf_validity,
-            leaf_key_types=frozenset(leaf_key_types),
-            etag=devices.new_etag(),
-            created_at=now,
-            updated_at=now,
-        )
-
-        def unit(tx: Transaction) -> None:
-            authorities.insert(tx, issuing, now)
-            policies.insert(tx, policy)
-            audit.append(
-                tx,
-                Entry(
-                    now,
-                    by,
-                    Action.CREATE_POLICY,
-                    f"policy/{name}",
-                    namespace.id,
-                    details={"issuingAuthority": issuing.id},
-                ),
-            )
-
-        try:
-            await self._store.write(unit)
-        except ConstraintViolated as error:
-            raise AlreadyExists(f"the policy {name} exists") from error
-        return policy
-
-    async def _root(self, namespace: Namespace) -> Authority:
-        for authority in await self.authorities(namespace):
-            if authority.kind is AuthorityKind.ROOT and authority.revoked_at is None:
-                return authority
-        raise NotFound(f"the namespace {namespace.name} has no root CA")
+        return await self._store.read(lambda tx: namespaces.by_name(tx, name))
 
     async def authorities(self, namespace: Namespace) -> list[Authority]:
         """Every CA of the namespace, oldest first."""
@@ -335,7 +197,7 @@ class Registry:
         Raises:
             Unavailable: it cannot do so now.
         """
-        await self._store.read(lambda tx: tx.first(_NAMESPACE, key=""))
+        await self._store.read(lambda tx: installation.get(tx, _PING))
         now = self._clock.monotonic()
         if self._wrote_at is not None and now - self._wrote_at < _WRITE_EVERY:
             return

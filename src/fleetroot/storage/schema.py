@@ -145,6 +145,23 @@ namespaces = Table(
     Column("subscription_id", Text, nullable=False),
     Column("resource_group", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON object
+    Column("etag", Text, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    # A namespace that was deleted stays for what refers to it; its `name_key` is free again.
+    Column("deleted_at", UtcTime, nullable=True),
+)
+
+# A namespace's credential: which root CA is its own.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), primary_key=True),
+    Column("authority_id", Text, ForeignKey("authorities.id"), nullable=False),
+    Column("tags", Text, nullable=False),  # JSON object
+    Column("etag", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
 )
 
 authorities = Table(
@@ -164,6 +181,10 @@ authorities = Table(
     Column("not_after", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("revoked_at", UtcTime, nullable=True),
+    # Of an issuing CA. No foreign key: policies refer to authorities.
+    Column("policy_id", Text, nullable=True),
+    # DER certificates, one behind the other, of the CAs above that are not ours, lowest first.
+    Column("external_chain", LargeBinary, nullable=True),
     Index("ix_authorities_namespace_id", "namespace_id"),
 )
 
@@ -174,13 +195,37 @@ policies = Table(
     Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
     Column("name", Text, nullable=False),
     Column("name_key", Text, nullable=False),
-    Column("authority_id", Text, ForeignKey("authorities.id"), nullable=False),
+    Column("authority_id", Text, ForeignKey("authorities.id"), nullable=True),  # null: none yet
     Column("leaf_validity_seconds", BigInteger, nullable=False),
     Column("leaf_key_types", Text, nullable=False),  # space-separated pki.KeyType
     Column("etag", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    Column("authority_key_type", Text, nullable=False),
+    Column("external_root", Boolean, nullable=False),
+    Column("subject", Text, nullable=True),  # RFC 4514; null: each CA gets a name of its own
+    Column("subject_key", Text, nullable=True),
+    # A policy that was deleted stays for what refers to it; its `name_key` is free again.
+    Column("deleted_at", UtcTime, nullable=True),
     Index("uq_policies_namespace_id_name_key", "namespace_id", "name_key", unique=True),
+    Index("uq_policies_namespace_id_subject_key", "namespace_id", "subject_key", unique=True),
+)
+
+# A key that waits for its CA certificate, which somebody else signs. Once that is here, the row
+# becomes one of `authorities`, with the same id.
+authority_requests = Table(
+    "authority_requests",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("policy_id", Text, ForeignKey("policies.id"), nullable=False, unique=True),
+    # The namespace's own root, whose key is kept elsewhere; null: a root that is not ours.
+    Column("issuer_id", Text, ForeignKey("authorities.id"), nullable=True),
+    Column("request", LargeBinary, nullable=False),  # DER PKCS#10
+    Column("sealed_key", LargeBinary, nullable=False),
+    Column("key_type", Text, nullable=False),
+    Column("pki_url", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
 )
 
 devices = Table(

@@ -21,7 +21,6 @@ from typing import Any, BinaryIO, Final
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from sqlalchemy import bindparam, select
 
 from fleetroot import audit
 from fleetroot.audit import SYSTEM, Action, Entry
@@ -30,28 +29,20 @@ from fleetroot.audit.export import MAX_LINE_BYTES, NotALine, parse_line
 from fleetroot.audit.model import LoggedEntry, Outcome
 from fleetroot.bus import LocalBus
 from fleetroot.clock import Clock
-from fleetroot.custody import KEY_FILE_NAME, SCRYPT_FILE_NAME, NoKeys
+from fleetroot.custody import KEY_FILE_NAME, SCRYPT_FILE_NAME
 from fleetroot.errors import AlreadyExists, FleetrootError, NotFound
-from fleetroot.registry import restores
+from fleetroot.registry import namespaces, restores
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.restores import Restore
-from fleetroot.storage import Query, Store, Transaction, databases
+from fleetroot.storage import Store, Transaction, databases
 from fleetroot.storage.databases import FILE
-from fleetroot.storage.schema import namespaces as namespaces_table
 from fleetroot.upkeep.archive import ArchiveBroken, ArchiveKey, unseal
 
 _FOLDER: Final = ".restoring"
 _MAX_MANIFEST: Final = 64 * 1024
 _MEMBERS: Final = frozenset({FILE, KEY_FILE_NAME, SCRYPT_FILE_NAME})
 _REPLAYED: Final = frozenset({Action.REVOKE_DEVICE, Action.DISABLE_DEVICE, Action.ENABLE_DEVICE})
-
-_NAMESPACE: Final = Query(
-    select(namespaces_table).where(namespaces_table.c.id == bindparam("key")),
-    lambda id_, name, _key, subscription, group, created: Namespace(
-        id_, name, subscription, group, created
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +186,9 @@ def read_log(lines: Iterable[bytes], key: ec.EllipticCurvePublicKey) -> Verified
 
 
 async def _replay(store: Store, taken_at: datetime, clock: Clock, log: VerifiedLog) -> Replay:
-    registry = Registry(store, NoKeys(), LocalBus(), clock)
+    registry = Registry(store, LocalBus(), clock)
     replay = Replay(open=log.open)
-    namespaces: dict[str, Namespace | None] = {}
+    found: dict[str, Namespace | None] = {}
     for entry in log.entries:
         done = entry["outcome"] == Outcome.DONE
         if not done or datetime.fromisoformat(entry["at"]) < taken_at:
@@ -206,9 +197,9 @@ async def _replay(store: Store, taken_at: datetime, clock: Clock, log: VerifiedL
             replay.lost[entry["action"]] += 1
             continue
         id_ = str(entry["namespace"])
-        if id_ not in namespaces:
-            namespaces[id_] = await store.read(partial(_namespace, id_=id_))
-        namespace = namespaces[id_]
+        if id_ not in found:
+            found[id_] = await store.read(partial(_namespace, id_=id_))
+        namespace = found[id_]
         if namespace is None:
             replay.unknown += 1
             continue
@@ -217,7 +208,10 @@ async def _replay(store: Store, taken_at: datetime, clock: Clock, log: VerifiedL
 
 
 def _namespace(tx: Transaction, id_: str) -> Namespace | None:
-    return tx.first(_NAMESPACE, key=id_)
+    try:
+        return namespaces.get(tx, id_)
+    except NotFound:
+        return None
 
 
 async def _once_more(

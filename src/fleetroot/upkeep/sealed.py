@@ -105,6 +105,12 @@ def sealed_columns(rows: Sequence[RowName] = ()) -> tuple[SealedColumn, ...]:
             lambda id_, namespace: authorities.key_name(namespace, id_),
             ("namespace_id",),
         ),
+        SealedColumn(
+            schema.authority_requests,
+            "sealed_key",
+            lambda id_, namespace: authorities.key_name(namespace, id_),
+            ("namespace_id",),
+        ),
         *_pair(schema.shared_access_policies, shared_access.key_name),
         *_pair(schema.enrollments, _enrollment),
         *_pair(schema.identities, identities.key_name),
