@@ -23,9 +23,12 @@ def parse_subject(text: str) -> x509.Name:
         raise ValueError(f"not 1 to {MAX_SUBJECT_CHARACTERS} printable characters")
     if "=" not in text:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text.strip())])
-    name = x509.Name.from_rfc4514_string(text)
-    if not list(name):
-        raise ValueError("an empty name")
+    try:
+        name = x509.Name.from_rfc4514_string(text)
+    except ValueError:
+        raise ValueError("not a name as RFC 4514 writes it") from None
+    if not all(attribute.value for attribute in name):
+        raise ValueError("a part of the name is empty")
     return name
 
 
