@@ -46,6 +46,9 @@ _TRUSTING: Final = Query(
     ),
     str,
 )
+_TRUSTED: Final = Query(
+    select(hub_authorities.c.authority_id).where(hub_authorities.c.hub_id == bindparam("hub")), str
+)
 _DISTRUST: Final = Command(
     delete(hub_authorities).where(hub_authorities.c.authority_id == bindparam("authority"))
 )
@@ -107,6 +110,11 @@ def synchronize(tx: Transaction, hub: Hub, now: datetime) -> int:
         tx.run(_TRUST, hub_id=hub.id, authority_id=authority_id, synchronized_at=now)
         for authority_id in tx.all(_POLICY_AUTHORITIES, namespace=hub.namespace_id, now=now)
     )
+
+
+def trusted(tx: Transaction, hub_id: str) -> frozenset[str]:
+    """The issuing CAs that the hub trusts."""
+    return frozenset(tx.all(_TRUSTED, hub=hub_id))
 
 
 def distrust(tx: Transaction, hub: Hub, authority_id: str) -> bool:

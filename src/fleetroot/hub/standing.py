@@ -6,21 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, select
-
 from fleetroot.hub import hubs, identities
 from fleetroot.hub.model import Hub, Identity, Pin
 from fleetroot.ids import canonical
 from fleetroot.registry import devices, inventory
 from fleetroot.registry.inventory import RevocationReason
 from fleetroot.registry.model import Certificate, Device
-from fleetroot.storage import Query, Transaction
-from fleetroot.storage.schema import hub_authorities
+from fleetroot.storage import Transaction
 
 _NEWEST: Final = 20  # certificates of a device that are looked at
-_AUTHORITIES: Final = Query(
-    select(hub_authorities.c.authority_id).where(hub_authorities.c.hub_id == bindparam("hub")), str
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,7 @@ def read(tx: Transaction, namespace_id: str, device_id: str, now: datetime) -> D
     for hub in hubs.of_namespace(tx, namespace_id):
         identity = identities.find(tx, hub.id, device_id)
         if identity is not None:
-            trusted = frozenset(tx.all(_AUTHORITIES, hub=hub.id))
+            trusted = hubs.trusted(tx, hub.id)
             against = _against(identity, device, issued, trusted, now)
             found.append(IdentityStanding(hub, identity, tuple(against)))
     return DeviceStanding(device, tuple(found), tuple(issued))
