@@ -121,7 +121,9 @@ def check_activation(
     chain = _read(pem)
     if root is None:
         for certificate in chain:
-            _check_is_ecdsa(certificate)
+            _check_key_is_ec(certificate)
+        for certificate in chain:
+            _check_signature_is_ecdsa(certificate)
     _check_answers(chain[0], request)
     _check_issuing(chain[0], now)
     whole = chain
@@ -154,7 +156,7 @@ def _read(pem: str) -> tuple[x509.Certificate, ...]:
     return chain
 
 
-def _check_is_ecdsa(certificate: x509.Certificate) -> None:
+def _check_key_is_ec(certificate: x509.Certificate) -> None:
     try:
         key, _ = certified_key(certificate)
     except KeyRefused as refused:
@@ -169,6 +171,9 @@ def _check_is_ecdsa(certificate: x509.Certificate) -> None:
             ActivationRule.KEY_TYPE,
             f"the key of {_words(certificate)} is not EC on P-256, P-384 or P-521",
         )
+
+
+def _check_signature_is_ecdsa(certificate: x509.Certificate) -> None:
     if certificate.signature_algorithm_oid not in _ECDSA_SHA2:
         _refuse(
             ActivationRule.SIGNATURE_ALGORITHM,
