@@ -68,10 +68,12 @@ from fleetroot.hub.hub import Hubs
 from fleetroot.limits import FAULTS, http_limits, mqtt_limits, raise_open_files, tls_limits
 from fleetroot.metrics import Metrics
 from fleetroot.pace import Pace
+from fleetroot.pki import sha256_fingerprint
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
+from fleetroot.registry.expiry import Expiring, ExpiryWatch
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.lifecycle import Lifecycle
 from fleetroot.registry.namespace_administration import NamespaceAdministration
@@ -169,6 +171,7 @@ class Server:
                     self.hubs.remove_old_events,
                     self.hubs.renewal.remove_expired,
                     self._renew_server_certificate,
+                    self.expiry.look,
                     self._summarize_refusals,
                     self.access.write_uses,
                     self._renew_first_token,
@@ -222,6 +225,8 @@ class Server:
             self.store, self._custody, trust, clock, _leaf_limits(settings)
         )
         self.lifecycle = Lifecycle(self.store, self._custody, trust, bus, clock)
+        within = timedelta(days=settings.expiry_warning_days)
+        self.expiry = ExpiryWatch(self.store, clock, within, self._server_expiry)
         issuance = Issuance(self.store, self._custody)
         self._outbox = OutboxReader(
             self.store, bus, clock, lease=timedelta(seconds=settings.lease_seconds)
@@ -292,6 +297,7 @@ class Server:
             self.store,
         )
         self._certificate = await self._server_certificate()
+        await self.expiry.look()
         self.ports["mqttPort"] = await self._open_mqtt()
         self.ports["httpsPort"] = await self._open_https(https, settings.https_port, ask=True)
         self.ports["consolePort"] = await self._open_https(
@@ -316,6 +322,7 @@ class Server:
             namespaces=self.namespaces,
             policies=self.policies,
             lifecycle=self.lifecycle,
+            expiry=self.expiry,
             access=self.access,
             audit_log=self.audit_log,
             administration=self.administration,
@@ -460,6 +467,14 @@ class Server:
                 stats.handshakes,
             ),
             "fleetroot_hub_sessions": ("Devices connected to a hub.", len(self.hubs.live)),
+            "fleetroot_expiring": (
+                "Certificates of CAs and of the server that end within the warning time.",
+                len(self.expiry.soon),
+            ),
+            "fleetroot_first_expiry_timestamp_seconds": (
+                "When the first certificate of a CA or of the server ends.",
+                self.expiry.first.timestamp() if self.expiry.first else 0.0,
+            ),
         }
 
     # --- the server's certificate
@@ -475,6 +490,22 @@ class Server:
             *await self.administration.host_names(),
         )
         return await server_certificate.issue(self.store, self._custody, hosts, self.clock.now())
+
+    def _server_expiry(self) -> list[Expiring]:
+        """The server's certificate; one of our own only if it was not renewed when it was due."""
+        if self._certificate.renew_at is not None and not self._certificate.is_due(
+            self.clock.now()
+        ):
+            return []
+        return [
+            Expiring(
+                "server certificate",
+                self.settings.hostname,
+                sha256_fingerprint(each),
+                each.not_valid_after_utc,
+            )
+            for each in self._certificate.identity.certificate_chain
+        ]
 
     async def _renew_server_certificate(self) -> None:
         """Shows a new certificate from the next handshake on: the operator's, when its files have

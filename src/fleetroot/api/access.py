@@ -7,17 +7,18 @@ names none cannot be made.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
 
-from fleetroot.access import Caller, Permission
+from fleetroot.access import EVERYWHERE, Caller, Permission
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.api.tracing import peer_of, trace_id_of
 from fleetroot.audit import Actor
-from fleetroot.errors import Unauthorized
+from fleetroot.errors import NotFound, Unauthorized
 from fleetroot.sas import SasToken
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,6 +60,27 @@ class OperatorRoute(AuthorizedRoute):
         caller.require(self.permission, services_of(request).namespace.id)
 
 
+class EverywhereRoute(OperatorRoute):
+    """What is about no single namespace is for roles on everything."""
+
+    async def authorize(self, request: Request) -> None:
+        (await authenticate(request)).require(self.permission, EVERYWHERE)
+
+
+class NamespaceRoute(OperatorRoute):
+    """A route below a namespace, which its parameter `namespace` names. Whether one is there is
+    told to roles on everything only.
+    """
+
+    async def authorize(self, request: Request) -> None:
+        caller = await authenticate(request)
+        where = EVERYWHERE
+        with suppress(NotFound):
+            found = await services_of(request).namespaces.get(request.path_params["namespace"])
+            where = found.id
+        caller.require(self.permission, where)
+
+
 def bearer_of(request: Request) -> str | None:
     """The bearer token of a request (RFC 6750 §2.1), not looked at yet."""
     header = request.headers.get("authorization", "")
@@ -86,6 +108,12 @@ def actor_of(request: Request) -> Actor:
     """Who acts, on a route that has authenticated its caller."""
     actor: Actor = request.state.actor
     return actor
+
+
+def if_match_of(request: Request) -> str | None:
+    """The etag of a request's If-Match, without its quotes; `*` for any, None for none."""
+    header = request.headers.get("if-match")
+    return None if header is None else header.strip().removeprefix("W/").strip('"')
 
 
 def shared_access_token(request: Request) -> SasToken:

@@ -12,15 +12,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleetroot.api import (
     approvals,
     audit_log,
+    authorities,
     backups,
     crls,
     enrollments,
     errors,
     explain,
     master_key,
+    namespaces,
     oidc_issuers,
     operator,
     pki_distribution,
+    policies,
     tokens,
 )
 from fleetroot.api.access import ReaderOrLoopback
@@ -40,6 +43,10 @@ OPERATOR: Final = (
     crls.router,
     master_key.router,
     backups.router,
+    namespaces.everywhere,
+    namespaces.router,
+    policies.router,
+    authorities.router,
 )
 
 MANAGEMENT: Final = (devices.router,)

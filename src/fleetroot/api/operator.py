@@ -73,6 +73,15 @@ async def status(request: Request) -> dict[str, Any]:
             for policy in policies
         ],
         "authorities": [_authority(authority) for authority in authorities],
+        "expiring": [
+            {
+                "what": each.what,
+                "name": each.name,
+                "sha256": each.sha256.hex(),
+                "notAfter": iso8601(each.not_after),
+            }
+            for each in services.expiry.soon
+        ],
     }
 
 
@@ -227,6 +236,7 @@ def _authority(authority: Authority) -> dict[str, Any]:
         "sha256": authority.sha256.hex(),
         "notBefore": iso8601(authority.not_before),
         "notAfter": iso8601(authority.not_after),
+        "revokedAt": iso8601(authority.revoked_at) if authority.revoked_at else None,
     }
 
 

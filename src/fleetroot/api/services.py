@@ -16,6 +16,7 @@ from fleetroot.custody import MasterKey, TokenState
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
 from fleetroot.registry.device_resources import DeviceResources
+from fleetroot.registry.expiry import ExpiryWatch
 from fleetroot.registry.lifecycle import Lifecycle
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.namespace_administration import NamespaceAdministration
@@ -40,6 +41,7 @@ class Services:
     namespaces: NamespaceAdministration
     policies: PolicyAdministration
     lifecycle: Lifecycle
+    expiry: ExpiryWatch
     access: Access
     audit_log: AuditLog
     administration: Administration

@@ -77,6 +77,11 @@ class Client:
         headers = {"if-match": if_match} if if_match else {}
         return self._ask("PUT", path, json=body, headers=headers)
 
+    def patch(self, path: str, body: Any, *, if_match: str | None = None) -> Any:
+        """The JSON that `PATCH path` answers."""
+        headers = {"if-match": if_match} if if_match else {}
+        return self._ask("PATCH", path, json=body, headers=headers)
+
     def delete(self, path: str) -> None:
         """`DELETE path`."""
         self._ask("DELETE", path)

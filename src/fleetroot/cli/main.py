@@ -9,6 +9,7 @@ import click
 from fleetroot import __version__
 from fleetroot.cli.approvals import approval
 from fleetroot.cli.audit import audit
+from fleetroot.cli.authorities import ca
 from fleetroot.cli.backup import backup, restore
 from fleetroot.cli.certificates import certificates
 from fleetroot.cli.crls import crl
@@ -18,7 +19,9 @@ from fleetroot.cli.enrollments import enrollments
 from fleetroot.cli.events import events
 from fleetroot.cli.explain import explain, explain_device, registration
 from fleetroot.cli.master_key import master_key
+from fleetroot.cli.namespaces import credential, namespace
 from fleetroot.cli.oidc_issuers import oidc_issuer
+from fleetroot.cli.policies import policy
 from fleetroot.cli.status import status
 from fleetroot.cli.tokens import token
 from fleetroot.cli.up import up
@@ -37,6 +40,10 @@ for command in (
     devices,
     certificates,
     crl,
+    namespace,
+    credential,
+    ca,
+    policy,
     enrollments,
     registration,
     events,

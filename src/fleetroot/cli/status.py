@@ -41,4 +41,6 @@ def status(client: Client, as_json: bool) -> None:
             f"{authority['keyType']}, until {when(authority['notAfter'])}, "
             f"{authority['sha256'][:16]}"
         )
+    for ending in found["expiring"]:
+        fields[f"EXPIRES {ending['what']}"] = f"{ending['name']}, {when(ending['notAfter'])}"
     print_fields(fields)

@@ -1,0 +1,199 @@
+"""Namespaces and their credentials over the operator API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cryptography import x509
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleetroot.access import Permission
+from fleetroot.api.access import EverywhereRoute, NamespaceRoute, actor_of, if_match_of, needs
+from fleetroot.api.authorities import authority_body
+from fleetroot.api.services import services_of
+from fleetroot.clock import iso8601
+from fleetroot.errors import InvalidArgument
+from fleetroot.pki import KeyType
+from fleetroot.registry.model import Credential, Namespace
+
+_PREFIX = "/fleetroot/namespaces"
+everywhere = APIRouter(prefix=_PREFIX, route_class=EverywhereRoute)
+router = APIRouter(prefix=_PREFIX + "/{namespace}", route_class=NamespaceRoute)
+
+_Tag = Annotated[str, Field(max_length=512)]
+_Tags = Annotated[dict[_Tag, _Tag], Field(max_length=50)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NamespaceBody(_Body):
+    """A namespace to make: empty, or with a credential."""
+
+    tags: _Tags = {}
+    credential: bool = True
+
+
+class TagsBody(_Body):
+    """What may be changed of a namespace or credential."""
+
+    tags: _Tags
+
+
+class CredentialBody(_Body):
+    """A credential to make; `offlineRoot` is the certificate (PEM) of a root whose key is kept
+    elsewhere.
+    """
+
+    key_type: KeyType = Field(default=KeyType.EC_P384, alias="keyType", strict=False)
+    offline_root: str | None = Field(default=None, alias="offlineRoot", max_length=16 * 1024)
+    tags: _Tags = {}
+
+
+@everywhere.get("")
+@needs(Permission.READ)
+async def list_(request: Request) -> dict[str, Any]:
+    """Every namespace, by name."""
+    return {"value": [_namespace(n) for n in await services_of(request).namespaces.list_all()]}
+
+
+@everywhere.put("/{namespace}", status_code=201)
+@needs(Permission.WRITE_SERVICES)
+async def create(
+    request: Request, namespace: str, body: NamespaceBody | None = None
+) -> dict[str, Any]:
+    """Makes a namespace."""
+    services, body = services_of(request), body or NamespaceBody()
+    made = await services.namespaces.create(
+        namespace,
+        subscription_id=services.namespace.subscription_id,
+        resource_group=services.namespace.resource_group,
+        pki_url=services.pki_url if body.credential else None,
+        tags=body.tags,
+        by=actor_of(request),
+    )
+    return _namespace(made)
+
+
+@router.get("")
+@needs(Permission.READ)
+async def get(request: Request, namespace: str) -> dict[str, Any]:
+    """One namespace."""
+    return _namespace(await services_of(request).namespaces.get(namespace))
+
+
+@router.patch("")
+@needs(Permission.WRITE_SERVICES)
+async def patch(request: Request, namespace: str, body: TagsBody) -> dict[str, Any]:
+    """Replaces a namespace's tags."""
+    changed = await services_of(request).namespaces.patch(
+        namespace, body.tags, if_match=if_match_of(request), by=actor_of(request)
+    )
+    return _namespace(changed)
+
+
+@router.delete("", status_code=204)
+@needs(Permission.WRITE_SERVICES)
+async def delete(request: Request, namespace: str) -> Response:
+    """Deletes an empty namespace."""
+    await services_of(request).namespaces.delete(
+        namespace, if_match=if_match_of(request), by=actor_of(request)
+    )
+    return Response(status_code=204)
+
+
+@router.post("/synchronize")
+@needs(Permission.WRITE_CREDENTIALS)
+async def synchronize(request: Request, namespace: str) -> dict[str, Any]:
+    """Pushes the issuing CAs of the namespace's policies to its hubs; how many were new."""
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    return {"synchronized": await services.hubs.synchronize(of, by=actor_of(request))}
+
+
+# --- credential
+
+
+@router.get("/credential")
+@needs(Permission.READ)
+async def get_credential(request: Request, namespace: str) -> dict[str, Any]:
+    """The namespace's root CA."""
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    return _credential(await services.namespaces.credential(of))
+
+
+@router.put("/credential", status_code=201)
+@needs(Permission.WRITE_CREDENTIALS)
+async def create_credential(
+    request: Request, namespace: str, body: CredentialBody | None = None
+) -> dict[str, Any]:
+    """Makes the namespace's root CA, or takes one whose key is kept elsewhere."""
+    services, body = services_of(request), body or CredentialBody()
+    of = await services.namespaces.get(namespace)
+    made = await services.namespaces.create_credential(
+        of,
+        key_type=body.key_type,
+        pki_url=services.pki_url,
+        offline_root=_certificate(body.offline_root) if body.offline_root else None,
+        tags=body.tags,
+        by=actor_of(request),
+    )
+    return _credential(made)
+
+
+@router.patch("/credential")
+@needs(Permission.WRITE_CREDENTIALS)
+async def patch_credential(request: Request, namespace: str, body: TagsBody) -> dict[str, Any]:
+    """Replaces the credential's tags."""
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    changed = await services.namespaces.patch_credential(
+        of, body.tags, if_match=if_match_of(request), by=actor_of(request)
+    )
+    return _credential(changed)
+
+
+@router.delete("/credential", status_code=204)
+@needs(Permission.WRITE_CREDENTIALS)
+async def delete_credential(request: Request, namespace: str) -> Response:
+    """Takes the root CA away from the namespace, for good."""
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    await services.namespaces.delete_credential(
+        of, if_match=if_match_of(request), by=actor_of(request)
+    )
+    return Response(status_code=204)
+
+
+def _certificate(pem: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except (ValueError, x509.InvalidVersion) as error:
+        raise InvalidArgument("offlineRoot: not a certificate in PEM") from error
+
+
+def _namespace(namespace: Namespace) -> dict[str, Any]:
+    return {
+        "name": namespace.name,
+        "id": namespace.id,
+        "tags": dict(namespace.tags),
+        "etag": namespace.etag,
+        "provisioningState": "Succeeded",
+        "createdAt": iso8601(namespace.created_at),
+        "updatedAt": iso8601(namespace.updated_at),
+    }
+
+
+def _credential(credential: Credential) -> dict[str, Any]:
+    return {
+        "name": "default",
+        "root": authority_body(credential.root),
+        "tags": dict(credential.tags),
+        "etag": credential.etag,
+        "provisioningState": "Succeeded",
+        "createdAt": iso8601(credential.created_at),
+        "updatedAt": iso8601(credential.updated_at),
+    }

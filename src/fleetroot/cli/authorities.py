@@ -1,0 +1,75 @@
+"""`fleetroot ca`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.namespaces import namespace_option
+from fleetroot.cli.output import json_option, print_fields, print_json, print_table, short, when
+
+
+@click.group()
+def ca() -> None:
+    """List and show certificate authorities, and sign for them where the root's key is."""
+
+
+@ca.command("list")
+@namespace_option
+@json_option
+@asks_server
+def list_(client: Client, namespace: str, as_json: bool) -> None:
+    """List every CA of a namespace, oldest first."""
+    found = client.get(_path(namespace))["value"]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            each["id"],
+            each["kind"],
+            each["keyType"],
+            short(each["sha256"]),
+            when(each["notAfter"]),
+            "revoked" if each["revokedAt"] else "valid",
+        )
+        for each in found
+    ]
+    print_table(("CA", "Kind", "Key", "SHA-256", "Until", "Status"), rows, "no CAs")
+
+
+@ca.command()
+@click.argument("authority_id")
+@namespace_option
+@click.option("--pem", is_flag=True, help="Print only its chain, as PEM.")
+@json_option
+@asks_server
+def show(client: Client, authority_id: str, namespace: str, pem: bool, as_json: bool) -> None:
+    """Show one CA."""
+    found: dict[str, Any] = client.get(f"{_path(namespace)}/{quoted(authority_id)}")
+    if as_json:
+        print_json(found)
+        return
+    if pem:
+        click.echo(found["pem"], nl=False)
+        return
+    print_fields(
+        {
+            "CA": found["id"],
+            "Kind": found["kind"],
+            "Subject": found["subject"],
+            "Issuer": found["issuer"],
+            "Key": f"{found['keyType']}, kept {found['keyKept']}",
+            "SHA-256": found["sha256"],
+            "PKI URL": found["pkiUrl"],
+            "Valid from": when(found["notBefore"]),
+            "Valid until": when(found["notAfter"]),
+            "Revoked": when(found["revokedAt"]),
+        }
+    )
+
+
+def _path(namespace: str) -> str:
+    return f"/fleetroot/namespaces/{quoted(namespace)}/authorities"
