@@ -222,6 +222,32 @@ class Disabling(RevocationForGood):
         await self.order(fleet, "disable")
 
 
+class IssuerRevocation(Revocation):
+    """What was given under the old CA is refused, and its connections end."""
+
+    path = "/fleetroot/namespaces/default/policies/default/revokeIssuer"
+
+    async def act(self, fleet: Fleet) -> None:
+        answer = await fleet.http.post(self.path)
+        if answer.status_code == 503:
+            assert int(answer.headers["retry-after"]) > 0
+            raise NotDone
+        assert answer.status_code == 200, answer.text
+
+
+class IssuerRenewal(IssuerRevocation):
+    """What was given under the old CA goes on, and so does its connection."""
+
+    path = "/fleetroot/namespaces/default/policies/default/renewIssuer"
+
+    async def check(self, fleet: Fleet) -> None:
+        await self.provision(fleet)
+        assert self.received[0].chain[1] != self.received[-1].chain[1]
+        for certified in self.received:
+            async with self.connected(fleet, certified):
+                pass
+
+
 OPERATIONS = (
     FirstProvisioning,
     ProvisioningAgain,
@@ -232,6 +258,8 @@ OPERATIONS = (
     Revocation,
     RevocationForGood,
     Disabling,
+    IssuerRevocation,
+    IssuerRenewal,
 )
 
 

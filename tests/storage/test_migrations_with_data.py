@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ from fleetroot.access.approvals import Guarded
 from fleetroot.audit import SYSTEM
 from fleetroot.errors import ApprovalNeeded, Unavailable
 from fleetroot.hub.model import CertificateProof, Channel, CredentialWish, Message
+from fleetroot.pki import (
+    IssuingProfile,
+    KeyType,
+    PkiUrls,
+    RootProfile,
+    generate_key,
+    parse_subject,
+    read_authority_request,
+    to_pem,
+)
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.publishing import RevocationPublisher
@@ -86,6 +97,7 @@ async def live_in(bench: Workbench) -> None:
     wish = CredentialWish("dev-1", device_csr("dev-1")[1], None)
     await bench.renew(session, "1", wish)
     bench.hubs.disconnect(session)
+    await bring_a_root(bench)
     await bench.access.first_token(None)
     await bench.access.put_oidc_issuer(
         OidcIssuer(
@@ -110,6 +122,25 @@ async def live_in(bench: Workbench) -> None:
     )
     await bench.audit_log.write()
     await bench.settled()
+
+
+async def bring_a_root(bench: Workbench) -> None:
+    """A policy whose CA is of a root of another, and waits to be renewed."""
+    namespace = bench.made.namespace
+    policy = await bench.policies.create(
+        namespace, "plant", subject="Plant 7", bring_your_own_root=True, by=SYSTEM
+    )
+    made = await bench.policies.get(namespace, policy.name)
+    assert made.request is not None
+    key, now = generate_key(KeyType.EC_P384), bench.clock.now()
+    root = RootProfile(parse_subject("Corp"), timedelta(days=1000)).self_sign(key, now)
+    profile = IssuingProfile(
+        parse_subject("Plant 7"), timedelta(days=800), root, PkiUrls("http://corp.example", "1")
+    )
+    request = read_authority_request(made.request.request)
+    issuing = profile.issue(key, request.public_key, now)
+    await bench.lifecycle.activate(namespace, policy.name, to_pem([issuing, root]), by=SYSTEM)
+    await bench.lifecycle.renew(namespace, policy.name, by=SYSTEM)
 
 
 @pytest.fixture
@@ -281,3 +312,19 @@ def test_two_migrations_at_once_are_one_after_the_other(tmp_path: Path) -> None:
     assert_is_empty(engines[0])
     for engine in engines:
         engine.dispose()
+
+
+async def test_policy_that_waits_for_its_ca_keeps_the_schema_from_going_back(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "data"
+    async with Workbench.opened(folder) as bench:
+        await bench.policies.create(
+            bench.made.namespace, "plant", bring_your_own_root=True, by=SYSTEM
+        )
+    engine = database.engine_of(folder)
+    before = contents(engine)
+    with pytest.raises(ValueError, match="policy plant has no CA"):
+        migrate.downgrade(engine, "base")
+    assert contents(engine) == before
+    engine.dispose()

@@ -22,7 +22,8 @@ from fleetroot.registry.policy_administration import PolicyPatch
 router = APIRouter(prefix="/fleetroot/namespaces/{namespace}/policies", route_class=NamespaceRoute)
 
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
-_KeyTypes = Annotated[frozenset[KeyType], Field(strict=False, min_length=1)]
+_KeyType = Annotated[KeyType, Field(strict=False)]
+_KeyTypes = Annotated[frozenset[_KeyType], Field(strict=False, min_length=1)]
 _Number = Annotated[float, Field(gt=0, le=100_000)]
 
 
@@ -62,7 +63,7 @@ class RootBody(_Body):
 class AuthorityBody(_Body):
     """CAs of a policy."""
 
-    key_type: KeyType = Field(default=KeyType.EC_P384, alias="keyType", strict=False)
+    key_type: _KeyType = Field(default=KeyType.EC_P384, alias="keyType")
     subject: str | None = Field(default=None, max_length=256)
     root: RootBody = Field(default=RootBody(enabled=False), alias="bringYourOwnRoot")
 

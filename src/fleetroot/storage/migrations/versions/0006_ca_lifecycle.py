@@ -23,6 +23,7 @@ _NEW_ETAG = {
 
 
 def upgrade() -> None:
+    version = op.get_bind().scalar(sa.text("SELECT version FROM configuration"))
     etag = _NEW_ETAG[op.get_bind().dialect.name]
     op.create_table(
         "credentials",
@@ -99,6 +100,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_authority_requests")),
         sa.UniqueConstraint("policy_id", name=op.f("uq_authority_requests_policy_id")),
     )
+    # Nothing of what it counts has changed.
+    op.get_bind().execute(sa.text("UPDATE configuration SET version = :v"), {"v": version})
 
 
 def downgrade() -> None:
