@@ -560,8 +560,10 @@ class Server:
         if hasattr(self, "hubs"):
             self.hubs.finish()
         if hasattr(self, "audit_log"):
-            with suppress(FleetrootError):  # the next start goes on where this one ended
-                await self.audit_log.write()
+            # The next start goes on where this one ended.
+            with suppress(FleetrootError, TimeoutError):
+                async with asyncio.timeout(max(grace, _CUT_SECONDS)):
+                    await self.audit_log.write()
         if hasattr(self, "_database"):
             await asyncio.to_thread(self._database.store.close)
         if hasattr(self, "_custody"):

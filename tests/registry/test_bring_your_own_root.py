@@ -16,6 +16,7 @@ from fleetroot.audit import SYSTEM
 from fleetroot.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
 from fleetroot.pki import ActivationRule, KeyType
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
+from fleetroot.registry.expiry import ExpiryWatch
 from fleetroot.registry.model import IssuerStatus, PolicyDetails
 from fleetroot.registry.policy_administration import PolicyPatch
 from openssl_ca import OpensslCa, openssl
@@ -480,3 +481,14 @@ async def test_leaf_of_an_external_root_is_given_for_an_ec_key_of_each_curve(
 ) -> None:
     result = await bench.register("dev-1", device_csr("dev-1")[1])
     assert result.chain is not None
+
+
+async def test_chain_above_that_ends_soon_is_watched(
+    bench: Workbench, tmp_path: Path, csr: bytes
+) -> None:
+    corp = OpensslCa.root(tmp_path / "short", days=400)
+    await activate(bench, corp.sign(csr) + corp.pem)
+    bench.clock.advance(390 * DAY)
+    watch = ExpiryWatch(bench.store, bench.clock, 30 * DAY)
+    await watch.look()
+    assert [(each.what, each.name) for each in watch.soon] == [("CA above", "default/plant")]

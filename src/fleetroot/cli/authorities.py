@@ -8,6 +8,7 @@ import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.namespaces import namespace_option
+from fleetroot.cli.offline_root import create_offline, sign_offline
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, short, when
 
 
@@ -69,6 +70,10 @@ def show(client: Client, authority_id: str, namespace: str, pem: bool, as_json: 
             "Revoked": when(found["revokedAt"]),
         }
     )
+
+
+ca.add_command(create_offline)
+ca.add_command(sign_offline)
 
 
 def _path(namespace: str) -> str:

@@ -95,7 +95,7 @@ from fleetroot.pki.server_profile import (
     server_ca_permits,
     server_names,
 )
-from fleetroot.pki.urls import PkiUrls
+from fleetroot.pki.urls import PkiUrls, offline_authority_id
 
 __all__ = [
     "BACKDATE",
@@ -160,6 +160,7 @@ __all__ = [
     "name_key",
     "new_leaf_serial",
     "new_serial",
+    "offline_authority_id",
     "parse_csr",
     "parse_request",
     "parse_subject",

@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
+
+from cryptography import x509
+
+from fleetroot.pki.certificate import sha256_fingerprint
 
 # Clear text on purpose: a verifier fetches these to be able to trust TLS (RFC 5280 §8).
 _BASE: Final = re.compile(r"https?://[A-Za-z0-9.\-_\[\]:]+(?:/[A-Za-z0-9.\-_~/]*)?", re.ASCII)
@@ -47,3 +52,10 @@ class PkiUrls:
     def crl(self, shard: int) -> str:
         """One shard of the authority's revocation list, in DER (RFC 5280 §4.2.1.13)."""
         return f"{self.base}/pki/{self.authority_id}/crl/{shard}.crl"
+
+
+def offline_authority_id(root: x509.Certificate) -> str:
+    """The id, in URLs, of a root whose key is kept elsewhere: of its certificate, so that whoever
+    has the key can name it without being told.
+    """
+    return str(UUID(bytes=sha256_fingerprint(root)[:16]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,6 +26,7 @@ from fleetroot.pki import (
     PkiUrls,
     RootProfile,
     certified_key,
+    offline_authority_id,
     sha256_fingerprint,
     sign_authority_request,
     to_der,
@@ -323,18 +324,13 @@ def offline_root(namespace_id: str, certificate: x509.Certificate, pki_url: str)
     return _made(
         certificate,
         AuthorityKind.ROOT,
-        offline_root_id(certificate),
+        offline_authority_id(certificate),
         namespace_id,
         None,
         None,
         key_type,
         pki_url,
     )
-
-
-def offline_root_id(certificate: x509.Certificate) -> str:
-    """The id of an offline root, which its URLs have in them."""
-    return str(UUID(bytes=sha256_fingerprint(certificate)[:16]))
 
 
 def ends_at(authority: Authority) -> datetime:
