@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import Permission
+from fleetroot.access.approvals import Guarded
 from fleetroot.api.access import EverywhereRoute, NamespaceRoute, actor_of, if_match_of, needs
 from fleetroot.api.authorities import authority_body
 from fleetroot.api.services import services_of
@@ -162,6 +163,8 @@ async def delete_credential(request: Request, namespace: str) -> Response:
     """Takes the root CA away from the namespace, for good."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
+    subject = f"credential/{of.name}/default"
+    await services.access.claim(Guarded.DELETE_AUTHORITY, subject, by=actor_of(request))
     await services.namespaces.delete_credential(
         of, if_match=if_match_of(request), by=actor_of(request)
     )

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleetroot.access import Permission
+from fleetroot.access.approvals import Guarded
 from fleetroot.api.access import NamespaceRoute, actor_of, if_match_of, needs
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
@@ -174,8 +175,12 @@ async def delete(request: Request, namespace: str, name: str) -> Response:
 async def revoke_issuer(request: Request, namespace: str, name: str) -> dict[str, Any]:
     """Revokes the policy's CAs and puts a new one in their place."""
     services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    policy = (await services.policies.get(of, name)).policy
+    subject = f"policy/{of.name}/{policy.name}"
+    await services.access.claim(Guarded.REVOKE_ISSUER, subject, by=actor_of(request))
     after = await services.lifecycle.revoke_issuer(
-        await services.namespaces.get(namespace),
+        of,
         name,
         if_match=if_match_of(request),
         by=actor_of(request),
