@@ -8,6 +8,7 @@ the keys of CAs that no commit knows are nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -238,7 +239,9 @@ class Lifecycle:
                 raise PolicyChanged
             requests.remove_of_policy(tx, policy.id)
             before = authorities.of_policy(tx, namespace.id, policy.id)
-            succession.put(tx, self._trust, policy, new, now)
+            # As the row has it now: a change of the master key seals it anew.
+            signs = replace(new, sealed_key=waiting.sealed_key)
+            succession.put(tx, self._trust, policy, signs, now)
             if policy.authority_id is None and before:
                 self._trust.trust(tx, namespace.id, new.id, now)
             _note(

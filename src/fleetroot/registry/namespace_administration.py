@@ -21,7 +21,7 @@ from fleetroot.custody import KeyCustody
 from fleetroot.errors import AlreadyExists, Conflict, InvalidArgument
 from fleetroot.ids import check_name
 from fleetroot.pki import KeyType
-from fleetroot.pki.rules import issuer_problem
+from fleetroot.pki.rules import is_signed_by, issuer_problem
 from fleetroot.registry import authorities, credentials, devices, etags, namespaces, policies
 from fleetroot.registry.model import Authority, Credential, Namespace
 from fleetroot.storage import Store, Transaction
@@ -201,7 +201,10 @@ class NamespaceAdministration:
 
     def _check_root(self, certificate: x509.Certificate) -> None:
         problem = issuer_problem(certificate, 1, self._clock.now(), is_anchor=True)
-        if problem is not None or certificate.subject != certificate.issuer:
+        is_signed = certificate.subject == certificate.issuer and is_signed_by(
+            certificate, certificate
+        )
+        if problem is not None or not is_signed:
             reason = "not_self_signed" if problem is None else problem.value
             raise InvalidArgument(f"the certificate cannot be a root: {reason}", reason=reason)
 
