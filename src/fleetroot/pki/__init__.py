@@ -66,7 +66,6 @@ from fleetroot.pki.keys import (
     signature_hash,
 )
 from fleetroot.pki.lint import LintFailed
-from fleetroot.pki.names import name_key, parse_subject
 from fleetroot.pki.ocsp import (
     MAX_REQUEST,
     IssuerHash,
@@ -95,6 +94,7 @@ from fleetroot.pki.server_profile import (
     server_ca_permits,
     server_names,
 )
+from fleetroot.pki.subjects import name_key, parse_subject
 from fleetroot.pki.urls import PkiUrls, offline_authority_id
 
 __all__ = [

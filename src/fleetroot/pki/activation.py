@@ -29,7 +29,6 @@ from fleetroot.pki.keys import (
     is_strongly_signed,
     public_key_info,
 )
-from fleetroot.pki.names import name_key
 from fleetroot.pki.rules import (
     ChainRefusal,
     form_problem,
@@ -39,6 +38,7 @@ from fleetroot.pki.rules import (
     is_signed_by,
     issuer_problem,
 )
+from fleetroot.pki.subjects import name_key
 
 MAX_CHAIN_CERTIFICATES: Final = 4  # of a device's chain of five, the leaf is one
 MAX_PEM_CHARACTERS: Final = 48 * 1024

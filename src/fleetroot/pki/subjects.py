@@ -1,4 +1,4 @@
-"""Names of CAs: as operators write them, and when two are the same.
+"""Subjects of CAs: as operators write them, and when two are the same.
 
 Source: RFC 4514 (the text), RFC 5280 §7.1 (comparing: case and white space do not matter).
 """
