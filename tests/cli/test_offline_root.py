@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from test_policies import ok, refused, shown, status
+from test_authority_commands import ok, refused, shown, status
 
 from fleet import Fleet
 
