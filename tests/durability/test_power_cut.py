@@ -7,6 +7,7 @@ then must be in the database that SQLite finds on such a disk.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from collections import Counter
@@ -126,6 +127,13 @@ async def test_server_goes_on_where_the_power_was_cut(life: Traced, tmp_path: Pa
             await fleet.provision(f"late-{device}")
 
 
+async def lists_are_published(fleet: Fleet) -> None:
+    """Waits until the first revocation lists are there, so that nothing is written unasked."""
+    async with asyncio.timeout(30):
+        while len((await fleet.http.get("/fleetroot/crls")).json()["own"]) < 17:
+            await asyncio.sleep(0.02)
+
+
 async def test_what_a_restart_found_stays_found(tracing: Path, tmp_path: Path) -> None:
     """Killed between the writing and the sync of a revocation, which nobody was told of; found by
     the next start, and shown; and then the power goes.
@@ -142,6 +150,7 @@ async def test_what_a_restart_found_stays_found(tracing: Path, tmp_path: Path) -
     with serving(data, environment=trace.environment) as server:
         fleet = server.fleet()
         await fleet.register("dev-1")
+        await lists_are_published(fleet)
         trace.kill_before_sync(1)
         with pytest.raises(httpx.TransportError):
             await fleet.http.post("/fleetroot/devices/dev-1/revoke")

@@ -153,10 +153,7 @@ class RevocationPublisher:
         try:
             if authority.sealed_key is not None:
                 await self._responders.renew(authority, now)
-            for due in _due(authority, heads, counts, now):
-                if authority.sealed_key is None and due.before is None:
-                    return True  # the root of somebody else, who publishes its lists, too
-                await self._sign(authority, due, now)
+            await self._sign_all(authority, list(_due(authority, heads, counts, now)), now)
         except NotFound as error:
             self._warn(authority, error.reason)
             return True  # until it is brought
@@ -166,7 +163,19 @@ class RevocationPublisher:
         self._warned.pop(authority.id, None)
         return True
 
-    async def _sign(self, authority: Authority, due: _Due, now: datetime) -> None:
+    async def _sign_all(self, authority: Authority, due: list[_Due], now: datetime) -> None:
+        """Signs lists and publishes them together; those that were signed, if it cannot go on."""
+        made: list[PublishedList] = []
+        try:
+            for one in due:
+                if authority.sealed_key is None and one.before is None:
+                    continue  # of a root of somebody else, who publishes its lists, too
+                made.append(await self._sign(authority, one, now))
+        finally:
+            if made:
+                await self._store.write(lambda tx: [revocation_lists.put(tx, one) for one in made])
+
+    async def _sign(self, authority: Authority, due: _Due, now: datetime) -> PublishedList:
         before = due.before
         # Nothing leaves the list of a clock that is behind or was ahead.
         seen = _NEVER if before is None else min(before.this_update, now) - _STAYS
@@ -190,7 +199,7 @@ class RevocationPublisher:
             now,
             min(now + LIST_LIFETIME, authority.not_after),
         )
-        await self._store.write(lambda tx: revocation_lists.put(tx, PublishedList(head, der)))
+        return PublishedList(head, der)
 
     def _make(
         self, authority: Authority, shard: int, revoked: list[Revoked], number: int, now: datetime
