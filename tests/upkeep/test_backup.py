@@ -56,7 +56,7 @@ async def test_a_restored_server_lets_in_whom_it_knew(tmp_path: Path) -> None:
         known = await fleet.provision("dev-1")
         blob = await taken(fleet)
     done = await restored(blob, tmp_path / "new")
-    assert done.replay is None
+    assert done.marked.replay is None
     async with Fleet.running(tmp_path / "new") as fleet:
         assert await admits(fleet, "dev-1", known)
         again = await fleet.provision("dev-1")
@@ -220,9 +220,13 @@ async def test_revocations_of_a_shipped_log_are_made_again(tmp_path: Path) -> No
         await fleet.enroll("lost-enrollment")
         log = await exported(fleet)
     done = await restored(blob, tmp_path / "new", log)
-    assert done.replay is not None
-    assert (done.replay.revoked, done.replay.enabled, done.replay.unknown) == (1, 1, 1)
-    assert done.replay.lost["enrollment.put"] == 1
+    assert done.marked.replay is not None
+    assert (done.marked.replay.revoked, done.marked.replay.enabled, done.marked.replay.unknown) == (
+        1,
+        1,
+        1,
+    )
+    assert done.marked.replay.lost["enrollment.put"] == 1
     async with Fleet.running(tmp_path / "new") as fleet:
         assert not await admits(fleet, "revoked", revoked)
         assert not await admits(fleet, "disabled", disabled)

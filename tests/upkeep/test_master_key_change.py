@@ -119,12 +119,15 @@ async def test_every_sealed_row_of_the_installation_has_a_name(place: Place) -> 
 
 async def test_every_record_opens_under_the_new_key_alone(place: Place) -> None:
     before = await place.opened(Sealer(place.old))
+    [some, *_] = [r for r in await place.records() if r.blob is not None]
     rotation = await place.rotation(place.old)
     await rotation.begin(NEW, by=SYSTEM)
     place.given = NEW
     await rotation.reseal()
     assert rotation.change is None
     assert await place.opened(Sealer(NEW)) == before
+    with pytest.raises(WrongMasterKey):
+        rotation._sealer.open(some.name, some.blob)  # type: ignore[arg-type]
     for record in await place.records():
         with pytest.raises(WrongMasterKey):
             Sealer(place.old).open(record.name, record.blob)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import os
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from fleetroot.cli.client import Client, asks_server
 from fleetroot.cli.output import json_option, print_fields, print_json, print_paragraph
 
 if TYPE_CHECKING:
-    from fleetroot.upkeep.restore import Replay, Restored
+    from fleetroot.upkeep.restore import Marked, Replay
 
 _KEY_BYTES = 32
 _EXISTING = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -87,11 +87,13 @@ def restore(
     Certificates that were issued after the backup are not known any more: their devices provision
     again. Revocations made after it are lost, unless the audit log was shipped and is given.
     """
+    from fleetroot import logs
     from fleetroot.clock import SystemClock
     from fleetroot.errors import FleetrootError
     from fleetroot.upkeep.archive import ArchiveKey
     from fleetroot.upkeep.restore import restore as restore_into
 
+    logs.configure("error", "text")  # what is said on stdout is the command's
     os.umask(0o077)
     try:
         key = (
@@ -108,9 +110,70 @@ def restore(
     except OSError as error:
         raise click.ClickException(f"cannot restore: {error}") from error
     if as_json:
-        print_json(_json(done))
+        print_json(
+            _json(done.manifest.taken_at, done.marked)
+            | {"masterKeyFrom": done.manifest.master_key_from}
+        )
+        return
+    kept = done.manifest.master_key_from
+    where = "in the data folder" if kept == "data_folder" else f"not in the backup: {kept}"
+    print_fields({"Master key": where})
+    _print(done.manifest.taken_at, done.marked)
+
+
+@click.command("mark-restored")
+@click.option(
+    "--taken-at",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]),
+    required=True,
+    help="When the copy was taken, as 2026-01-31T12:00:00Z; rather too early than too late.",
+)
+@click.option(
+    "--database-url",
+    envvar="FLEETROOT_DATABASE_URL",
+    required=True,
+    help="URL of the PostgreSQL database; better in the environment.",
+)
+@click.option("--audit-log", type=_EXISTING, help="Exported audit log, as for `restore`.")
+@click.option(
+    "--audit-key", type=_EXISTING, help="Its public key, as `fleetroot audit key` has it."
+)
+@json_option
+def mark_restored(
+    taken_at: datetime,
+    database_url: str,
+    audit_log: Path | None,
+    audit_key: Path | None,
+    as_json: bool,
+) -> None:
+    """Say that a PostgreSQL database was restored from an older copy. The server must not run.
+
+    `fleetroot restore` does the same for its own backups.
+    """
+    from fleetroot import logs
+    from fleetroot.clock import SystemClock
+    from fleetroot.errors import FleetrootError
+    from fleetroot.upkeep import restore
+
+    if (audit_log is None) != (audit_key is None):
+        raise click.UsageError("--audit-log and --audit-key go together")
+    logs.configure("error", "text")  # as for `restore`
+    try:
+        log = None
+        if audit_log is not None and audit_key is not None:
+            with audit_log.open("rb") as lines:
+                log = restore.read_log(lines, restore.read_audit_key(audit_key.read_bytes()))
+        done = asyncio.run(
+            restore.mark_postgresql(database_url, taken_at.astimezone(UTC), SystemClock(), log)
+        )
+    except FleetrootError as error:
+        raise click.ClickException(error.message) from error
+    except OSError as error:
+        raise click.ClickException(f"cannot read: {error}") from error
+    if as_json:
+        print_json(_json(taken_at, done))
     else:
-        _print(done)
+        _print(taken_at, done)
 
 
 def _passphrase(*, confirm: bool) -> str:
@@ -143,12 +206,11 @@ def _write(path: Path, content: bytes) -> None:
         raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
 
 
-def _json(done: Restored) -> dict[str, Any]:
+def _json(taken_at: datetime, done: Marked) -> dict[str, Any]:
     replay = done.replay
     return {
-        "takenAt": done.manifest.taken_at.isoformat(),
+        "takenAt": taken_at.isoformat(),
         "restoredAt": done.restored_at.isoformat(),
-        "masterKeyFrom": done.manifest.master_key_from,
         "replay": None
         if replay is None
         else {
@@ -161,20 +223,11 @@ def _json(done: Restored) -> dict[str, Any]:
     }
 
 
-def _print(done: Restored) -> None:
-    manifest = done.manifest
-    print_fields(
-        {
-            "Backup of": _when(manifest.taken_at),
-            "Restored at": _when(done.restored_at),
-            "Master key": "in the data folder"
-            if manifest.master_key_from == "data_folder"
-            else f"not in the backup: give the one of then ({manifest.master_key_from})",
-        }
-    )
+def _print(taken_at: datetime, done: Marked) -> None:
+    print_fields({"Backup of": _when(taken_at), "Restored at": _when(done.restored_at)})
     if done.replay is None:
         print_paragraph(
-            f"LOST: every change since {_when(manifest.taken_at)}, REVOCATIONS AMONG THEM. A "
+            f"LOST: every change since {_when(taken_at)}, REVOCATIONS AMONG THEM. A "
             "device that was revoked since is let in again, until it is revoked once more. With "
             "the exported audit log of the lost server (--audit-log) they are made again."
         )

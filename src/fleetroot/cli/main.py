@@ -10,7 +10,7 @@ from fleetroot import __version__
 from fleetroot.cli.approvals import approval
 from fleetroot.cli.audit import audit
 from fleetroot.cli.authorities import ca
-from fleetroot.cli.backup import backup, restore
+from fleetroot.cli.backup import backup, mark_restored, restore
 from fleetroot.cli.certificates import certificates
 from fleetroot.cli.crls import crl
 from fleetroot.cli.device import device
@@ -56,6 +56,7 @@ for command in (
     master_key,
     backup,
     restore,
+    mark_restored,
 ):
     fleetroot.add_command(command)
 

@@ -75,11 +75,10 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came of it; `replay` is None where no log was shipped."""
+    """A backup that was restored."""
 
     manifest: Manifest
-    restored_at: datetime
-    replay: Replay | None
+    marked: Marked
 
 
 async def restore(
@@ -117,14 +116,14 @@ async def restore(
             _sync(folder / name)
             (folder / name).rename(data / name)
         _sync(data)
-        return Restored(manifest, made.restored_at, made.replay)
+        return Restored(manifest, made)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A restore that was written down."""
+    """A restore that was written down; `replay` is None where no log was shipped."""
 
     restored_at: datetime
     replay: Replay | None
@@ -146,6 +145,37 @@ async def mark_restored(
     if entries is not None:
         replay = await _replay(store, taken_at, clock, entries)
     return Marked(now, replay)
+
+
+async def mark_postgresql(
+    url: str, taken_at: datetime, clock: Clock, entries: VerifiedLog | None
+) -> Marked:
+    """`mark_restored` of a database that was restored by PostgreSQL's own means.
+
+    Raises:
+        InvalidArgument: it is no URL of PostgreSQL.
+        Unavailable: it cannot be used, or a server uses it.
+    """
+    database = databases.open_postgresql(url)
+    try:
+        return await mark_restored(database.store, taken_at, clock, entries)
+    finally:
+        database.store.close()
+
+
+def read_audit_key(pem: bytes) -> ec.EllipticCurvePublicKey:
+    """The key that an audit log is verified with.
+
+    Raises:
+        LogBroken: it is none.
+    """
+    try:
+        key = load_pem_public_key(pem)
+    except ValueError as error:
+        raise LogBroken("the audit key is not a public key (PEM)") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise LogBroken("the audit key is not an elliptic key")
+    return key
 
 
 class LogBroken(FleetrootError):
