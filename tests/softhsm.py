@@ -21,7 +21,7 @@ import pytest
 from fleetroot.custody import TokenConfig
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
-CLIENT = Path("/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so")
+CLIENT = next(Path("/usr/lib").glob("*/pkcs11/p11-kit-client.so"), Path("p11-kit-client.so"))
 PIN = "7f3e-PIN-of-tests"
 
 needs_softhsm = pytest.mark.skipif(

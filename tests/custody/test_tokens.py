@@ -25,7 +25,7 @@ from fleetroot.custody import (
     sign_with,
     waits,
 )
-from fleetroot.custody.cryptoki import Attribute, CryptokiError, Module
+from fleetroot.custody.cryptoki import Attribute, CryptokiError, Mechanism, Module
 from fleetroot.custody.session import Session
 from fleetroot.custody.token import Token
 from fleetroot.custody.token_keys import key_id
@@ -236,6 +236,39 @@ def test_threads_sign_beside_each_other(hsm: SoftHsm, open_custody: Open) -> Non
     key = custody.load(NAME, made.sealed)
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(lambda n: verified(key, str(n).encode()), range(400)))
+
+
+def test_threads_open_sessions_and_sign_beside_each_other(hsm: SoftHsm, open_custody: Open) -> None:
+    """A module that was not told of threads answers GENERAL_ERROR here, or ends the process."""
+    open_custody(hsm.config()).generate(KeyType.EC_P256, NAME, keep_in="hsm")
+    token = Token(hsm.config(threads=8))
+
+    def sign(session: Session) -> int:
+        return sum(
+            len(session.sign(key_id(NAME), Mechanism.ECDSA, bytes(32)) or b"") for _ in range(50)
+        )
+
+    errors: list[int] = []
+    recover = token._recover
+    token._recover = lambda *a, **k: errors.append(1) or recover(*a, **k)  # type: ignore[method-assign,func-returns-value]
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            done = list(threads.map(lambda _: token.use(sign, writing=True), range(160)))
+    finally:
+        token.close()
+    assert done == [50 * 64] * 160
+    assert errors == []
+
+
+def test_a_session_of_before_the_module_was_initialised_anew_is_not_used(hsm: SoftHsm) -> None:
+    """Its handle may be that of another thread's session by now."""
+    token = Token(hsm.config(threads=1))
+    try:
+        before = token.use(lambda session: session.epoch)
+        token._module.initialize_anew(before, 30)
+        assert token.use(lambda session: session.epoch) == before + 1
+    finally:
+        token.close()
 
 
 async def test_a_job_runs_in_a_thread_of_the_token(hsm: SoftHsm, open_custody: Open) -> None:
