@@ -69,6 +69,9 @@ NEEDS = {
     ("POST", "/fleetroot/approvals/none/reject"): Permission.APPROVE,
     ("GET", "/fleetroot/audit/entries"): Permission.READ_AUDIT_LOG,
     ("POST", "/fleetroot/audit/export"): Permission.READ_AUDIT_LOG,
+    ("GET", "/fleetroot/masterKey"): Permission.READ,
+    ("POST", "/fleetroot/masterKey/rotate"): Permission.WRITE_ACCESS,
+    ("POST", "/fleetroot/backup"): Permission.BACK_UP,
 }
 
 
