@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import LargeBinary
+from sqlalchemy import LargeBinary, Table
 
 import database
 from fleet import Fleet
@@ -90,6 +90,11 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             primary, _ = await fleet.enroll(f"single-{n}")
             token = fleet.provisioning_token(f"single-{n}", primary)
             assert (await fleet.register(f"single-{n}", token=token)).status == 200
+        namespace = await fleet.server.namespaces.get("default")
+        await fleet.server.policies.create(
+            namespace, "plant", subject="Plant 7", bring_your_own_root=True, by=SYSTEM
+        )
+        await fleet.server.publisher.update()
     old = load_master_key(MasterKeyConfig(), data)
     store = database.store_of(data)
     yield Place(store, old, old)
@@ -106,6 +111,14 @@ def test_every_sealed_column_of_the_schema_is_in_the_list() -> None:
     }
     assert sealed | {("installation", "value")} == listed
     assert all(isinstance(column.table.c[column.column].type, LargeBinary) for column in COLUMNS)
+
+
+@pytest.mark.parametrize("table", [schema.authority_requests, schema.ocsp_responders], ids=str)
+async def test_keys_of_waiting_cas_and_of_responders_are_records(
+    place: Place, table: Table
+) -> None:
+    [column] = [column for column in COLUMNS if column.table is table]
+    assert await place.store.read(lambda tx: column.page(tx, None, 1))
 
 
 async def test_every_sealed_row_of_the_installation_has_a_name(place: Place) -> None:

@@ -225,7 +225,7 @@ class OcspResponders:
 
     def _open(self, authority: Authority, row: _Row) -> _Held:
         certificate = x509.load_der_x509_certificate(row.certificate)
-        key = self._custody.load(_key_name(authority, row.number), row.sealed_key)
+        key = self._custody.load(key_name(authority.id, row.number), row.sealed_key)
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return _Held(Responder(certificate, key), row.number, start + (end - start) / 2)
 
@@ -252,7 +252,7 @@ class OcspResponders:
 
         await self._store.write(unit)
         if before is not None:
-            self._custody.forget(_key_name(authority, before.number))
+            self._custody.forget(key_name(authority.id, before.number))
         held = self._held[authority.id] = self._open(authority, row)
         return held
 
@@ -260,7 +260,7 @@ class OcspResponders:
         """Runs in a thread: keys may be made and used elsewhere."""
         profile = ResponderProfile(x509.load_der_x509_certificate(authority.certificate), VALIDITY)
         ca_key = authorities.signing_key(self._custody, authority)
-        sealed = self._custody.generate(_KEY_TYPE, _key_name(authority, number))
+        sealed = self._custody.generate(_KEY_TYPE, key_name(authority.id, number))
         certificate = profile.issue(ca_key, sealed.public_key, now)
         return _Row(authority.id, number, to_der(certificate), sealed.sealed)
 
@@ -295,8 +295,6 @@ def _is_fresh(held: _Held, now: datetime) -> bool:
     return held.responder.certificate.not_valid_before_utc <= now < held.renew_at
 
 
-def _key_name(authority: Authority, number: int) -> RecordName:
-    """What the responder's sealed key is bound to."""
-    return RecordName(
-        kind="ocsp-key", namespace=authority.namespace_id, id=authority.id, version=number
-    )
+def key_name(authority_id: str, number: int) -> RecordName:
+    """What a responder's sealed key is bound to."""
+    return RecordName(kind="ocsp-key", namespace=authority_id, id="responder", version=number)

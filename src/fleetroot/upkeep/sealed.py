@@ -18,7 +18,7 @@ from fleetroot.custody import CHECK_NAME, RecordName
 from fleetroot.hub import identities
 from fleetroot.provisioning import enrollments
 from fleetroot.provisioning.model import EnrollmentKind
-from fleetroot.registry import authorities, shared_access
+from fleetroot.registry import authorities, ocsp_responders, shared_access
 from fleetroot.storage import Command, Query, Transaction, schema
 
 SEAL_CHECK: Final = "seal-check"  # the row of `installation` that knows the master key again
@@ -111,6 +111,7 @@ def sealed_columns(rows: Sequence[RowName] = ()) -> tuple[SealedColumn, ...]:
             lambda id_, namespace: authorities.key_name(namespace, id_),
             ("namespace_id",),
         ),
+        SealedColumn(schema.ocsp_responders, "sealed_key", ocsp_responders.key_name, ("number",)),
         *_pair(schema.shared_access_policies, shared_access.key_name),
         *_pair(schema.enrollments, _enrollment),
         *_pair(schema.identities, identities.key_name),
