@@ -34,6 +34,7 @@ from fleetroot.pki import (
     to_pem,
 )
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
+from fleetroot.registry.device_resources import Description, DeviceResources
 from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.third_party_lists import ThirdPartyLists
@@ -98,6 +99,16 @@ async def live_in(bench: Workbench) -> None:
     await bench.renew(session, "1", wish)
     bench.hubs.disconnect(session)
     await bring_a_root(bench)
+    await DeviceResources(bench.store, bench.bus, bench.clock).put(
+        made.namespace,
+        "dev-4",
+        Description(tags={"site": "plant"}, properties={"manufacturer": "ñ"}),
+        enabled=True,
+        policy=None,
+        if_match=None,
+        create_only=True,
+        by=SYSTEM,
+    )
     await bench.access.first_token(None)
     await bench.access.put_oidc_issuer(
         OidcIssuer(
