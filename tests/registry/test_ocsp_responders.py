@@ -111,7 +111,8 @@ async def test_serial_number_of_another_ca_is_unknown(
     bench: Workbench, responders: OcspResponders
 ) -> None:
     await bench.provision("dev-1")
-    other = await bench.registry.create_policy(bench.made.namespace, "other", by=SYSTEM)
+    other = await bench.policies.create(bench.made.namespace, "other", by=SYSTEM)
+    assert other.authority_id is not None
     issuer = certificate_of(await bench.registry.authority(other.authority_id))
     serial = int((await bench.inventory("dev-1"))[0].serial, 16)
     assert await status(responders, about(serial, issuer)) is OCSPCertStatus.UNKNOWN

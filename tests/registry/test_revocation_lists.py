@@ -132,7 +132,8 @@ async def test_certificate_that_was_not_revoked_is_on_no_list(
 async def test_policy_made_later_has_lists_when_somebody_asks(
     bench: Workbench, publisher: RevocationPublisher
 ) -> None:
-    policy = await bench.registry.create_policy(bench.made.namespace, "later", by=SYSTEM)
+    policy = await bench.policies.create(bench.made.namespace, "later", by=SYSTEM)
+    assert policy.authority_id is not None
     assert (await publisher.find(policy.authority_id, 15)).head.covers == 0
 
 
