@@ -13,7 +13,7 @@ from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 from sqlalchemy import select, update
 
 from fleetroot.audit import SYSTEM
-from fleetroot.custody import KeyStore, RecordName
+from fleetroot.custody import KeyStore
 from fleetroot.errors import Unavailable
 from fleetroot.pki import KeyType, RootProfile, generate_key, issuer_hashes
 from fleetroot.registry import authorities, ocsp_responders
@@ -313,7 +313,7 @@ async def test_responders_key_is_sealed_in_its_own_place(
     await responders.renew(authority, bench.clock.now())
     row = await bench.store.read(lambda tx: tx.first(ocsp_responders._GET, authority=authority.id))
     assert row is not None
-    place = RecordName("ocsp-key", authority.namespace_id, authority.id, 1)
+    place = ocsp_responders.key_name(authority.id, 1)
     assert bench.custody.load(place, row.sealed_key)
 
 
