@@ -13,6 +13,9 @@ from cryptography import x509
 from renewals import ANSWERS, ISSUE, renewed, request
 
 from fleet import Answer, Fleet, device_csr
+from fleetroot.audit import SYSTEM
+from fleetroot.errors import NotFound, Unavailable
+from openssl_ca import OpensslCa
 from softhsm import CLIENT, MODULE, PIN, Daemon, SoftHsm, daemon_of, needs_daemon, needs_softhsm
 
 pytestmark = needs_softhsm
@@ -67,6 +70,50 @@ async def test_the_keys_are_found_again_after_a_restart(tmp_path: Path, hsm: Sof
     async with running(tmp_path) as fleet:
         second = await fleet.provision("dev-2")
         assert first.chain[1:] == second.chain[1:]
+
+
+async def test_a_successor_has_its_key_in_the_token_too(token_fleet: Fleet, hsm: SoftHsm) -> None:
+    before = await token_fleet.provision("dev-1")
+    namespace = await token_fleet.server.namespaces.get("default")
+    await token_fleet.server.lifecycle.renew(namespace, "default", by=SYSTEM)
+    after = await token_fleet.provision("dev-1")
+    assert (after.chain[1] != before.chain[1], after.chain[2]) == (True, before.chain[2])
+    hsm.take_away()
+    assert (await asked(token_fleet)).status == 503
+
+
+async def test_a_ca_of_a_root_of_somebody_else_signs_with_its_key_in_the_token(
+    token_fleet: Fleet, hsm: SoftHsm, tmp_path: Path
+) -> None:
+    server, corp = token_fleet.server, OpensslCa.root(tmp_path / "corp")
+    namespace = await server.namespaces.get("default")
+    await server.policies.create(
+        namespace, "plant", subject="CN=Plant 7", bring_your_own_root=True, by=SYSTEM
+    )
+    waiting = (await server.policies.get(namespace, "plant")).request
+    assert waiting is not None
+    chain = corp.sign(waiting.request) + corp.pem
+    active = await server.lifecycle.activate(namespace, "plant", chain, by=SYSTEM)
+    assert active.authority is not None
+    hsm.take_away()
+    shard = server.publisher.find(active.authority.id, 1)
+    with pytest.raises(NotFound):
+        await shard
+    hsm.put_back()
+    made = await server.publisher.find(active.authority.id, 1)
+    certificate = x509.load_der_x509_certificate(active.authority.certificate)
+    assert x509.load_der_x509_crl(made.der).is_signature_valid(certificate.public_key())  # type: ignore[arg-type]
+
+
+async def test_the_root_cannot_revoke_its_issuer_while_the_token_is_away(
+    token_fleet: Fleet, hsm: SoftHsm
+) -> None:
+    namespace = await token_fleet.server.namespaces.get("default")
+    before = await token_fleet.server.policies.get(namespace, "default")
+    hsm.take_away()
+    with pytest.raises(Unavailable):
+        await token_fleet.server.lifecycle.revoke_issuer(namespace, "default", by=SYSTEM)
+    assert await token_fleet.server.policies.get(namespace, "default") == before
 
 
 async def test_a_new_ca_is_in_software_unless_it_is_said_otherwise(
