@@ -30,7 +30,6 @@ _MAX_PIN_BYTES: Final = 256
 # it, says that the session, the token or the module may be gone.
 REFUSES: Final = frozenset(
     {
-        Rv.CANT_LOCK,
         Rv.ATTRIBUTE_TYPE_INVALID,
         Rv.ATTRIBUTE_SENSITIVE,
         Rv.ATTRIBUTE_VALUE_INVALID,
