@@ -362,6 +362,32 @@ async def test_ca_that_cannot_sign_keeps_no_other_from_it(
     assert serial in await listed(publisher, await issuing(bench), serial % 16)
 
 
+async def test_lists_that_were_signed_before_the_key_went_away_are_published(
+    bench: Workbench, publisher: RevocationPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, real, left = await issuing(bench), authorities.signing_key, 5
+
+    def until_it_goes_away(custody: object, of: Authority) -> object:
+        nonlocal left
+        if of.id == authority.id:
+            left -= 1
+            if left < 0:
+                raise Unavailable("the token is away")
+        return real(custody, of)  # type: ignore[arg-type]
+
+    bench.clock.advance(DAY)
+    monkeypatch.setattr(authorities, "signing_key", until_it_goes_away)
+    assert not await publisher.update()
+    after = await heads(publisher)
+    now = bench.clock.now()
+    renewed = [
+        shard
+        for (of, shard), head in after.items()
+        if of == authority.id and head.this_update == now
+    ]
+    assert sorted(renewed) == [0, 1, 2, 3, 4]
+
+
 async def test_offline_root_keeps_its_last_list_and_says_that_it_cannot_renew_it(
     bench: Workbench, publisher: RevocationPublisher
 ) -> None:
