@@ -160,6 +160,7 @@ class Server:
         await self.lifecycle.renew_due()
         await self.registry.mark_expired()  # before the ports open: what expired while we were away
         await self._open_ports(data, started_at)
+        await self.publisher.update()  # ready: every URL in a certificate has its list
         self._running = [
             asyncio.create_task(self._outbox.run(), name="outbox"),
             asyncio.create_task(
