@@ -14,7 +14,8 @@ from test_every_interleaving import Actors, at_every_place, in_one_commit
 import database
 from fleet import device_csr
 from fleetroot.audit import SYSTEM
-from fleetroot.errors import EtagMismatch, Unauthorized
+from fleetroot.custody import SealBroken
+from fleetroot.errors import EtagMismatch, Unauthorized, Unavailable
 from fleetroot.hub import hubs
 from fleetroot.hub.model import CredentialWish, Ending, Issued
 from fleetroot.registry import authorities
@@ -104,6 +105,25 @@ async def test_ca_is_renewed_a_month_before_it_would_cut_a_leaf_short(bench: Wor
     assert (await signing(bench)).not_after > old.not_after
     await bench.lifecycle.renew_due()
     assert len(await issuing(bench)) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [SealBroken("broken"), Unavailable("the token is away")], ids=repr
+)
+async def test_ca_that_cannot_be_renewed_now_is_renewed_later(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    old = await signing(bench)
+    bench.clock.advance(old.not_after - bench.clock.now() - MONTH)
+    with monkeypatch.context() as away:
+        away.setattr(authorities, "signing_key", fails)
+        await bench.lifecycle.renew_due()
+        assert await signing(bench) == old
+    await bench.lifecycle.renew_due()
+    assert await signing(bench) != old
 
 
 async def test_leaf_of_the_old_ca_is_good_to_its_end(bench: Workbench) -> None:

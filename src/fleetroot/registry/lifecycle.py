@@ -20,7 +20,7 @@ from fleetroot.audit import SYSTEM, Action, Actor, Entry
 from fleetroot.bus import OUTBOX, Bus
 from fleetroot.clock import Clock
 from fleetroot.custody import KeyCustody
-from fleetroot.errors import Conflict, FleetrootError, InvalidArgument, Unavailable
+from fleetroot.errors import Conflict, InvalidArgument, Unavailable
 from fleetroot.pki import (
     ActivationRefused,
     ActivationRule,
@@ -47,6 +47,7 @@ from fleetroot.registry.model import (
     PolicyDetails,
 )
 from fleetroot.registry.policy_administration import details_of
+from fleetroot.registry.publishing import CANNOT_SIGN
 from fleetroot.registry.succession import PolicyChanged
 from fleetroot.storage import Store, Transaction
 from fleetroot.storage.unit import ConstraintViolated
@@ -108,8 +109,9 @@ class Lifecycle:
         for namespace, policy in await self._store.read(self._due):
             try:
                 renewed = await self.renew(namespace, policy.name, by=SYSTEM)
-            except FleetrootError as error:
-                _log.error("cannot renew a CA", policy=policy.name, error=error.reason)
+            except CANNOT_SIGN as error:
+                why = getattr(error, "reason", None) or repr(error)
+                _log.error("cannot renew a CA", policy=policy.name, error=why)
                 continue
             _log.warning(
                 "a CA waits for its certificate" if renewed.request else "CA renewed",
