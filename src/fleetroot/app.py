@@ -561,10 +561,11 @@ class Server:
         if hasattr(self, "hubs"):
             self.hubs.finish()
         if hasattr(self, "audit_log"):
-            # The next start goes on where this one ended.
-            with suppress(FleetrootError, TimeoutError):
+            # The next start goes on where this one ended, so whatever this comes to is no reason
+            # to keep the database and the folder.
+            with suppress(TimeoutError):
                 async with asyncio.timeout(max(grace, _CUT_SECONDS)):
-                    await self.audit_log.write()
+                    await _try(self.audit_log.write)
         if hasattr(self, "_database"):
             await asyncio.to_thread(self._database.store.close)
         if hasattr(self, "_custody"):
