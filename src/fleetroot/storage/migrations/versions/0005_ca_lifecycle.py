@@ -1,7 +1,7 @@
 """The lifecycle of CAs: credentials, policies that wait for their CA, CAs that follow each other,
 and what was deleted and stays for what refers to it.
 
-Revision: 0006, after 0004
+Revision: 0005, after 0004
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
