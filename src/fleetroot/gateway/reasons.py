@@ -34,6 +34,18 @@ ADVICE: Final[dict[str, str]] = {
     "token names another key": "The token's `skn` must be `registration`, or be left out.",
     "missing api-version": "Say which api-version the client speaks; docs/wire.md lists them.",
     "unknown api-version": "Use an api-version that docs/wire.md lists.",
+    "no issuing CA": (
+        "The policy has no CA yet: `fleetroot policy show NAME` says what it waits for."
+    ),
+    "external root": "The CA of a root of another is revoked where it was signed.",
+    "external root and devices that are not revoked": (
+        "Revoke the policy's devices first: nobody else can end what its CA issued."
+    ),
+    "leaf validity out of range": (
+        "Ask for 7 to 90 days, or widen `leaf_validity_min_days` and `leaf_validity_max_days`."
+    ),
+    "not pending": "Let it ask for another CA first: `fleetroot policy renew-issuer NAME`.",
+    "activation refused": "The answer names the rule that the chain breaks; docs/authorities.md.",
     "no linked hub": "Link a hub to the service, or correct the enrollment's `iotHubs`.",
     "certificate issued after the backup": (
         "The server was restored to before it was issued: the device shall provision again."

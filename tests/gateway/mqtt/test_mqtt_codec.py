@@ -164,11 +164,11 @@ def test_decoded_packet_leaves_nothing_in_the_buffer():
 def test_packet_that_comes_byte_by_byte_takes_linear_time():
     stream = encode_publish("t", bytes(1024 * 1024))
     decoder = Decoder(2 * 1024 * 1024)
-    started = time.perf_counter()
+    started = time.thread_time()
     packets = [packet for byte in stream for packet in decoder.feed(bytes((byte,)))]
     assert len(packets) == 1
     # Half a second; copying what is there for each byte would move 500 GB.
-    assert time.perf_counter() - started < 10
+    assert time.thread_time() - started < 10
 
 
 def connect(body: bytes) -> bytes:
