@@ -23,6 +23,7 @@ from fleetroot.upkeep.restore import LogBroken, Restored, restore
 pytestmark = pytest.mark.sqlite("a backup of PostgreSQL is pg_dump's")
 
 KEY = ArchiveKey(key=bytes(range(32)))
+REVOKE_ISSUER = "/fleetroot/namespaces/default/policies/default/revokeIssuer"
 AS_JSON = {"key": base64.b64encode(bytes(range(32))).decode()}
 
 
@@ -37,10 +38,16 @@ async def exported(fleet: Fleet) -> list[bytes]:
 
 
 async def restored(
-    blob: bytes, data: Path, log: list[bytes] | None = None, key: ArchiveKey = KEY
+    blob: bytes,
+    data: Path,
+    log: list[bytes] | None = None,
+    *,
+    rotate_issuers: bool = False,
 ) -> Restored:
     data.mkdir(mode=0o700)
-    return await restore(io.BytesIO(blob), key, data, SystemClock(), log)
+    return await restore(
+        io.BytesIO(blob), KEY, data, SystemClock(), log, rotate_issuers=rotate_issuers
+    )
 
 
 async def admits(fleet: Fleet, device_id: str, certified: Certified) -> bool:
@@ -232,6 +239,50 @@ async def test_revocations_of_a_shipped_log_are_made_again(tmp_path: Path) -> No
         assert not await admits(fleet, "disabled", disabled)
         assert not await admits(fleet, "revoked-before", before)
         assert await admits(fleet, "kept", kept)
+
+
+async def test_issuer_that_a_shipped_log_revokes_is_revoked_again_and_followed_by_another(
+    tmp_path: Path,
+) -> None:
+    async with Fleet.running(tmp_path / "lost") as fleet:
+        before = await fleet.provision("dev-1")
+        blob = await taken(fleet)
+        assert (await fleet.http.post(REVOKE_ISSUER)).is_success
+        log = await exported(fleet)
+    done = await restored(blob, tmp_path / "new", log)
+    assert done.marked.replay is not None
+    assert (done.marked.replay.issuers, done.marked.replay.unknown) == (1, 0)
+    async with Fleet.running(tmp_path / "new") as fleet:
+        assert not await admits(fleet, "dev-1", before)
+        assert await admits(fleet, "dev-1", await fleet.provision("dev-1"))
+
+
+async def test_revocations_of_a_policys_cas_that_the_backup_does_not_have_are_counted(
+    tmp_path: Path,
+) -> None:
+    """Two in a row: what the second revoked was made after the backup."""
+    async with Fleet.running(tmp_path / "lost") as fleet:
+        blob = await taken(fleet)
+        for _ in range(2):
+            assert (await fleet.http.post(REVOKE_ISSUER)).is_success
+        log = await exported(fleet)
+    done = await restored(blob, tmp_path / "new", log)
+    assert done.marked.replay is not None
+    assert (done.marked.replay.issuers, done.marked.replay.unknown) == (1, 1)
+
+
+async def test_restore_can_give_every_policy_another_issuer(tmp_path: Path) -> None:
+    async with Fleet.running(tmp_path / "lost") as fleet:
+        before = await fleet.provision("dev-1")
+        blob = await taken(fleet)
+    done = await restored(blob, tmp_path / "new", rotate_issuers=True)
+    assert done.marked.rotated == ["default"]
+    async with Fleet.running(tmp_path / "new") as fleet:
+        assert not await admits(fleet, "dev-1", before)
+        assert await admits(fleet, "dev-1", await fleet.provision("dev-1"))
+        entries = (await fleet.http.get("/fleetroot/audit/entries")).json()["value"]
+        [entry] = [one for one in entries if one["action"] == "policy.revokeIssuer"]
+        assert entry["details"]["why"] == "rotated with a restore"
 
 
 @pytest.mark.parametrize("change", ["altered", "cut", "other"])

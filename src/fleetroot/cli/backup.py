@@ -64,6 +64,14 @@ def backup(client: Client, file: Path, key_file: Path | None) -> None:
     click.echo(f"{file}: {size} bytes")
 
 
+_rotate = click.option(
+    "--rotate-issuers",
+    is_flag=True,
+    help="Revoke every issuing CA: all devices provision again, and nothing that was issued or "
+    "stolen before counts.",
+)
+
+
 @click.command()
 @click.argument("file", type=_EXISTING)
 @_key_file
@@ -78,9 +86,15 @@ def backup(client: Client, file: Path, key_file: Path | None) -> None:
 @click.option(
     "--audit-log", type=_EXISTING, help="Exported audit log; its revocations are made again."
 )
+@_rotate
 @json_option
 def restore(
-    file: Path, key_file: Path | None, data: Path, audit_log: Path | None, as_json: bool
+    file: Path,
+    key_file: Path | None,
+    data: Path,
+    audit_log: Path | None,
+    rotate_issuers: bool,
+    as_json: bool,
 ) -> None:
     """Restore a backup onto an empty machine. The server must not run.
 
@@ -104,7 +118,11 @@ def restore(
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = None if audit_log is None else audit_log.open("rb")
         with file.open("rb") as backup_file:
-            done = asyncio.run(restore_into(backup_file, key, data, SystemClock(), log))
+            done = asyncio.run(
+                restore_into(
+                    backup_file, key, data, SystemClock(), log, rotate_issuers=rotate_issuers
+                )
+            )
     except FleetrootError as error:
         raise click.ClickException(error.message) from error
     except OSError as error:
@@ -138,12 +156,14 @@ def restore(
 @click.option(
     "--audit-key", type=_EXISTING, help="Its public key, as `fleetroot audit key` has it."
 )
+@_rotate
 @json_option
 def mark_restored(
     taken_at: datetime,
     database_url: str,
     audit_log: Path | None,
     audit_key: Path | None,
+    rotate_issuers: bool,
     as_json: bool,
 ) -> None:
     """Say that a PostgreSQL database was restored from an older copy. The server must not run.
@@ -164,7 +184,13 @@ def mark_restored(
             with audit_log.open("rb") as lines:
                 log = restore.read_log(lines, restore.read_audit_key(audit_key.read_bytes()))
         done = asyncio.run(
-            restore.mark_postgresql(database_url, taken_at.astimezone(UTC), SystemClock(), log)
+            restore.mark_postgresql(
+                database_url,
+                taken_at.astimezone(UTC),
+                SystemClock(),
+                log,
+                rotate_issuers=rotate_issuers,
+            )
         )
     except FleetrootError as error:
         raise click.ClickException(error.message) from error
@@ -211,12 +237,14 @@ def _json(taken_at: datetime, done: Marked) -> dict[str, Any]:
     return {
         "takenAt": taken_at.isoformat(),
         "restoredAt": done.restored_at.isoformat(),
+        "issuersRotated": done.rotated,
         "replay": None
         if replay is None
         else {
             "revoked": replay.revoked,
             "enabledOrDisabled": replay.enabled,
-            "unknownDevices": replay.unknown,
+            "issuersRevoked": replay.issuers,
+            "unknown": replay.unknown,
             "withoutCheckpoint": replay.open,
             "lost": dict(replay.lost),
         },
@@ -225,6 +253,9 @@ def _json(taken_at: datetime, done: Marked) -> dict[str, Any]:
 
 def _print(taken_at: datetime, done: Marked) -> None:
     print_fields({"Backup of": _when(taken_at), "Restored at": _when(done.restored_at)})
+    if done.rotated:
+        names = ", ".join(done.rotated)
+        print_fields({"New issuers": f"with the next start, for policy {names}"})
     if done.replay is None:
         print_paragraph(
             f"LOST: every change since {_when(taken_at)}, REVOCATIONS AMONG THEM. A "
@@ -240,7 +271,8 @@ def _print_replay(replay: Replay) -> None:
         {
             "Revoked again": str(replay.revoked),
             "Enabled, disabled": str(replay.enabled),
-            "Unknown devices": f"{replay.unknown}, which the backup does not have",
+            "Issuers revoked": f"{replay.issuers}, the next start makes others",
+            "Unknown": f"{replay.unknown} devices or CAs, which the backup does not have",
         }
     )
     for action, count in sorted(replay.lost.items()):

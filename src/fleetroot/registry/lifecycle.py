@@ -32,7 +32,6 @@ from fleetroot.registry import (
     credentials,
     etags,
     namespaces,
-    outbox,
     policies,
     requests,
     succession,
@@ -124,9 +123,12 @@ class Lifecycle:
         for policy in policies.living(tx):
             details = details_of(tx, policy)
             credential = credentials.find(tx, policy.namespace_id)
-            if details.authority is None or details.request is not None or credential is None:
+            if details.request is not None or credential is None:
                 continue
-            if succession.is_due(policy, details.authority, credential.root, now):
+            # One without a CA lost it in a restore.
+            if details.authority is None or succession.is_due(
+                policy, details.authority, credential.root, now
+            ):
                 found.append((namespaces.get(tx, policy.namespace_id), policy))
         return found
 
@@ -169,28 +171,13 @@ class Lifecycle:
 
         def unit(tx: Transaction) -> tuple[PolicyDetails, list[Authority]]:
             succession.check_same(tx, policy)
-            revoked = [
-                each
-                for each in authorities.of_policy(tx, namespace.id, policy.id)
-                if each.not_after >= now and authorities.revoke(tx, each, now)
-            ]
-            for each in revoked:
-                self._trust.distrust(tx, each.id)
-                outbox.append(
-                    tx,
-                    outbox.Kind.ISSUER_DISTRUSTED,
-                    namespace_id=namespace.id,
-                    subject=each.id,
-                    now=now,
-                )
-            requests.remove_of_policy(tx, policy.id)
+            revoked = succession.revoke_all(tx, self._trust, policy, now)
             if isinstance(new, Authority):
                 authorities.insert(tx, new, now)
                 policies.set_authority(tx, policy, new.id, now)
                 self._trust.trust(tx, namespace.id, new.id, now)
             else:
                 requests.insert(tx, new)
-                policies.set_authority(tx, policy, None, now)
             gone = [each.id for each in revoked]
             _note(tx, Action.REVOKE_ISSUER, policy, by, now, revoked=gone, issuingAuthority=new.id)
             return details_of(tx, policies.get(tx, policy.id)), revoked
@@ -240,12 +227,9 @@ class Lifecycle:
             if waiting is None or waiting.id != request.id:
                 raise PolicyChanged
             requests.remove_of_policy(tx, policy.id)
-            before = authorities.of_policy(tx, namespace.id, policy.id)
             # As the row has it now: a change of the master key seals it anew.
             signs = replace(new, sealed_key=waiting.sealed_key)
             succession.put(tx, self._trust, policy, signs, now)
-            if policy.authority_id is None and before:
-                self._trust.trust(tx, namespace.id, new.id, now)
             _note(
                 tx,
                 Action.ACTIVATE_ISSUER,

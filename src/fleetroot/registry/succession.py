@@ -6,6 +6,9 @@ moment at which it signs and is not trusted. The predecessor stays trusted: what
 to its end.
 
 A CA that somebody else signs begins as a request, which waits while the predecessor goes on.
+
+A policy whose CAs were revoked and that has no other yet, as a restore leaves it, is due like one
+whose CA ends soon; its next CA is trusted by every hub of the namespace.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Final
 from fleetroot.custody import KeyCustody
 from fleetroot.errors import Unavailable
 from fleetroot.pki import IssuerExpired, parse_subject
-from fleetroot.registry import authorities, policies, requests
+from fleetroot.registry import authorities, outbox, policies, requests
 from fleetroot.registry.hub_trust import HubTrust
 from fleetroot.registry.model import Authority, AuthorityRequest, Namespace, Policy
 from fleetroot.storage import Transaction
@@ -108,7 +111,33 @@ def put(
         requests.insert(tx, new)
         policies.set_authority(tx, policy, policy.authority_id, now)  # another version of it
         return
+    had_others = bool(authorities.of_policy(tx, policy.namespace_id, policy.id))
     authorities.insert(tx, new, now)
     policies.set_authority(tx, policy, new.id, now)
     if policy.authority_id is not None:
         trust.succeed(tx, policy.authority_id, new.id, now)
+    elif had_others:
+        trust.trust(tx, policy.namespace_id, new.id, now)
+
+
+def revoke_all(tx: Transaction, trust: HubTrust, policy: Policy, now: datetime) -> list[Authority]:
+    """Revokes every CA that signs or signed for the policy, and what waits for a certificate;
+    nothing signs for it from this commit on. Returns those that were not revoked before.
+    """
+    revoked = [
+        each
+        for each in authorities.of_policy(tx, policy.namespace_id, policy.id)
+        if each.not_after >= now and authorities.revoke(tx, each, now)
+    ]
+    for each in revoked:
+        trust.distrust(tx, each.id)
+        outbox.append(
+            tx,
+            outbox.Kind.ISSUER_DISTRUSTED,
+            namespace_id=policy.namespace_id,
+            subject=each.id,
+            now=now,
+        )
+    requests.remove_of_policy(tx, policy.id)
+    policies.set_authority(tx, policy, None, now)
+    return revoked

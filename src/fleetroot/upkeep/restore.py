@@ -31,6 +31,7 @@ from fleetroot.bus import LocalBus
 from fleetroot.clock import Clock
 from fleetroot.custody import KEY_FILE_NAME, SCRYPT_FILE_NAME
 from fleetroot.errors import AlreadyExists, FleetrootError, NotFound
+from fleetroot.hub.hubs import Trust
 from fleetroot.registry import namespaces, restores
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.registry import Registry
@@ -42,7 +43,14 @@ from fleetroot.upkeep.archive import ArchiveBroken, ArchiveKey, unseal
 _FOLDER: Final = ".restoring"
 _MAX_MANIFEST: Final = 64 * 1024
 _MEMBERS: Final = frozenset({FILE, KEY_FILE_NAME, SCRYPT_FILE_NAME})
-_REPLAYED: Final = frozenset({Action.REVOKE_DEVICE, Action.DISABLE_DEVICE, Action.ENABLE_DEVICE})
+_REPLAYED: Final = frozenset(
+    {
+        Action.REVOKE_DEVICE,
+        Action.DISABLE_DEVICE,
+        Action.ENABLE_DEVICE,
+        Action.REVOKE_ISSUER,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +69,15 @@ class Replay:
     """What a shipped audit log gave back, and what it tells of that is lost.
 
     Attributes:
-        unknown: of devices that the backup does not have.
+        issuers: policies whose CAs were revoked again.
+        unknown: of devices and CAs that the backup does not have.
         lost: other changes since the backup, by action.
         open: entries that no checkpoint vouches for; left out.
     """
 
     revoked: int = 0
     enabled: int = 0
+    issuers: int = 0
     unknown: int = 0
     open: int = 0
     lost: Counter[str] = field(default_factory=Counter)
@@ -82,7 +92,13 @@ class Restored:
 
 
 async def restore(
-    file: BinaryIO, key: ArchiveKey, data: Path, clock: Clock, log: Iterable[bytes] | None = None
+    file: BinaryIO,
+    key: ArchiveKey,
+    data: Path,
+    clock: Clock,
+    log: Iterable[bytes] | None = None,
+    *,
+    rotate_issuers: bool = False,
 ) -> Restored:
     """Restores a backup into `data`, which has no database yet.
 
@@ -90,6 +106,7 @@ async def restore(
         file: the backup.
         data: the data folder; it exists, and is the caller's own.
         log: an exported audit log, as lines.
+        rotate_issuers: whether every issuing CA is revoked; the next start makes others.
 
     Raises:
         AlreadyExists: there is a database or a key in the folder.
@@ -108,7 +125,9 @@ async def restore(
         entries = None if log is None else read_log(log, manifest.audit_key)
         database = databases.open_sqlite(folder)
         try:
-            made = await mark_restored(database.store, manifest.taken_at, clock, entries)
+            made = await mark_restored(
+                database.store, manifest.taken_at, clock, entries, rotate_issuers=rotate_issuers
+            )
         finally:
             database.store.close()
         # The database last: until it is there, nothing was restored.
@@ -123,32 +142,49 @@ async def restore(
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A restore that was written down; `replay` is None where no log was shipped."""
+    """A restore that was written down.
+
+    Attributes:
+        replay: None where no log was shipped.
+        rotated: the policies that get another CA with the next start.
+    """
 
     restored_at: datetime
     replay: Replay | None
+    rotated: list[str]
 
 
 async def mark_restored(
-    store: Store, taken_at: datetime, clock: Clock, entries: VerifiedLog | None
+    store: Store,
+    taken_at: datetime,
+    clock: Clock,
+    entries: VerifiedLog | None,
+    *,
+    rotate_issuers: bool = False,
 ) -> Marked:
     """Writes down that a database is of an earlier time, and makes the log's revocations again."""
     now = clock.now()
 
-    def unit(tx: Transaction) -> None:
+    def unit(tx: Transaction) -> list[str]:
         restores.record(tx, Restore(taken_at, now))
         details = {"takenAt": taken_at.isoformat()}
         audit.append(tx, Entry(now, SYSTEM, Action.RESTORE, "installation", details=details))
+        return restores.revoke_every_issuer(tx, Trust(), now) if rotate_issuers else []
 
-    await store.write(unit)
+    rotated = await store.write(unit)
     replay = None
     if entries is not None:
         replay = await _replay(store, taken_at, clock, entries)
-    return Marked(now, replay)
+    return Marked(now, replay, rotated)
 
 
 async def mark_postgresql(
-    url: str, taken_at: datetime, clock: Clock, entries: VerifiedLog | None
+    url: str,
+    taken_at: datetime,
+    clock: Clock,
+    entries: VerifiedLog | None,
+    *,
+    rotate_issuers: bool = False,
 ) -> Marked:
     """`mark_restored` of a database that was restored by PostgreSQL's own means.
 
@@ -158,7 +194,9 @@ async def mark_postgresql(
     """
     database = databases.open_postgresql(url)
     try:
-        return await mark_restored(database.store, taken_at, clock, entries)
+        return await mark_restored(
+            database.store, taken_at, clock, entries, rotate_issuers=rotate_issuers
+        )
     finally:
         database.store.close()
 
@@ -233,7 +271,10 @@ async def _replay(store: Store, taken_at: datetime, clock: Clock, log: VerifiedL
         if namespace is None:
             replay.unknown += 1
             continue
-        await _once_more(registry, namespace, entry, replay)
+        if entry["action"] == Action.REVOKE_ISSUER:
+            await _revoke_issuer(store, clock, namespace, entry, replay)
+        else:
+            await _once_more(registry, namespace, entry, replay)
     return replay
 
 
@@ -257,6 +298,21 @@ async def _once_more(
             enabled = entry["action"] == Action.ENABLE_DEVICE
             await registry.set_enabled(namespace, device_id, enabled, by=SYSTEM)
             replay.enabled += 1
+    except NotFound:
+        replay.unknown += 1
+
+
+async def _revoke_issuer(
+    store: Store, clock: Clock, namespace: Namespace, entry: dict[str, Any], replay: Replay
+) -> None:
+    name = str(entry["subject"]).removeprefix("policy/")
+    revoked = [str(id_) for id_ in (entry["details"] or {}).get("revoked", ())]
+    now = clock.now()
+    try:
+        await store.write(
+            lambda tx: restores.revoke_again(tx, Trust(), namespace.id, name, revoked, now)
+        )
+        replay.issuers += 1
     except NotFound:
         replay.unknown += 1
 
