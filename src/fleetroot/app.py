@@ -78,6 +78,7 @@ from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.lifecycle import Lifecycle
 from fleetroot.registry.namespace_administration import NamespaceAdministration
 from fleetroot.registry.ocsp_responders import OcspResponders
+from fleetroot.registry.offline_lists import OfflineLists
 from fleetroot.registry.outbox import OutboxReader
 from fleetroot.registry.policy_administration import LeafLimits, PolicyAdministration
 from fleetroot.registry.publishing import RevocationPublisher
@@ -320,6 +321,7 @@ class Server:
             publisher=self.publisher,
             ocsp=self.ocsp,
             third_party_lists=ThirdPartyLists(self.store, self.clock),
+            offline_lists=OfflineLists(self.store, self.clock),
             namespaces=self.namespaces,
             policies=self.policies,
             lifecycle=self.lifecycle,

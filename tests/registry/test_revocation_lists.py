@@ -388,13 +388,14 @@ async def test_lists_that_were_signed_before_the_key_went_away_are_published(
     assert sorted(renewed) == [0, 1, 2, 3, 4]
 
 
-async def test_offline_root_keeps_its_last_list_and_says_that_it_cannot_renew_it(
+async def test_offline_root_keeps_its_last_list_and_says_that_it_is_behind(
     bench: Workbench, publisher: RevocationPublisher
 ) -> None:
     root = await by_kind(bench, AuthorityKind.ROOT)
     before = await publisher.find(root.id, 0)
     without_key(bench, root)
     bench.clock.advance(2 * DAY)
+    revoke_authority(bench, await issuing(bench))
     with capture_logs() as logs:
         assert await publisher.update()
     assert await publisher.find(root.id, 0) == before
@@ -403,7 +404,17 @@ async def test_offline_root_keeps_its_last_list_and_says_that_it_cannot_renew_it
     assert "not kept here" in warning["reason"]
 
 
-async def test_root_of_somebody_else_has_no_list_here(bench: Workbench) -> None:
+async def test_list_of_an_offline_root_is_not_asked_for_only_because_it_is_old(
+    bench: Workbench, publisher: RevocationPublisher
+) -> None:
+    without_key(bench, await by_kind(bench, AuthorityKind.ROOT))
+    bench.clock.advance(2 * DAY)
+    with capture_logs() as logs:
+        assert await publisher.update()
+    assert [log for log in logs if log["log_level"] == "warning"] == []
+
+
+async def test_offline_root_whose_list_nobody_brought_has_none(bench: Workbench) -> None:
     root = await by_kind(bench, AuthorityKind.ROOT)
     without_key(bench, root)
     publisher = publisher_of(bench)
@@ -411,7 +422,17 @@ async def test_root_of_somebody_else_has_no_list_here(bench: Workbench) -> None:
         assert await publisher.update()
         with pytest.raises(NotFound):
             await publisher.find(root.id, 0)
-    assert [log for log in logs if log["log_level"] == "warning"] == []
+    [warning] = [log for log in logs if log["log_level"] == "warning"]
+    assert warning["authority"] == root.id
+
+
+def revoke_authority(bench: Workbench, authority: Authority) -> None:
+    with bench.sql() as connection:
+        connection.execute(
+            update(authorities_table)
+            .where(authorities_table.c.id == authority.id)
+            .values(revoked_at=bench.clock.now())
+        )
 
 
 def without_key(bench: Workbench, authority: Authority) -> None:

@@ -21,6 +21,7 @@ from fleetroot.registry.lifecycle import Lifecycle
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.namespace_administration import NamespaceAdministration
 from fleetroot.registry.ocsp_responders import OcspResponders
+from fleetroot.registry.offline_lists import OfflineLists
 from fleetroot.registry.policy_administration import PolicyAdministration
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
@@ -38,6 +39,7 @@ class Services:
     publisher: RevocationPublisher
     ocsp: OcspResponders
     third_party_lists: ThirdPartyLists
+    offline_lists: OfflineLists
     namespaces: NamespaceAdministration
     policies: PolicyAdministration
     lifecycle: Lifecycle

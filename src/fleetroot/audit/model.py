@@ -93,6 +93,7 @@ class Action(StrEnum):
 
     UPLOAD_CRL = "crl.upload"
     DELETE_CRL = "crl.delete"
+    PUBLISH_CRL = "crl.publish"
 
     TAKE_BACKUP = "backup.take"
     RESTORE = "backup.restore"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+from typing import IO, Any
 
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.namespaces import namespace_option
-from fleetroot.cli.offline_root import create_offline, sign_offline
+from fleetroot.cli.offline_root import (
+    create_offline,
+    sign_offline,
+    sign_offline_crl,
+)
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, short, when
+
+_MAX_LIST = 1024 * 1024
 
 
 @click.group()
@@ -72,8 +79,46 @@ def show(client: Client, authority_id: str, namespace: str, pem: bool, as_json: 
     )
 
 
+@ca.command("request-crl")
+@click.argument("authority_id")
+@namespace_option
+@asks_server
+def request_crl(client: Client, authority_id: str, namespace: str) -> None:
+    """Print what the next revocation list of an offline root is to say, as JSON.
+
+    Take it to the root: `fleetroot ca sign-offline-crl`.
+    """
+    print_json(client.get(f"{_path(namespace)}/{quoted(authority_id)}/revocationList"))
+
+
+@ca.command("publish-crl")
+@click.argument("authority_id")
+@click.argument("file", type=click.File("rb"))
+@namespace_option
+@json_option
+@asks_server
+def publish_crl(
+    client: Client, authority_id: str, file: IO[bytes], namespace: str, as_json: bool
+) -> None:
+    """Publish the revocation list in FILE (DER or PEM), which an offline root signed."""
+    body = {"crl": base64.b64encode(file.read(_MAX_LIST + 1)).decode()}
+    made = client.put(f"{_path(namespace)}/{quoted(authority_id)}/revocationList", body)
+    if as_json:
+        print_json(made)
+        return
+    print_fields(
+        {
+            "CA": made["authority"],
+            "Number": made["number"],
+            "Revoked": str(made["revoked"]),
+            "Until": when(made["nextUpdate"]),
+        }
+    )
+
+
 ca.add_command(create_offline)
 ca.add_command(sign_offline)
+ca.add_command(sign_offline_crl)
 
 
 def _path(namespace: str) -> str:

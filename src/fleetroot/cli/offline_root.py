@@ -1,4 +1,4 @@
-"""`fleetroot ca create-offline` and `ca sign-offline`: a root whose key no server ever has.
+"""`fleetroot ca create-offline` and `sign-offline…`: a root whose key no server ever has.
 
 These commands talk to no server. They are for a machine that is kept apart, and for a ceremony: a
 request comes in as a file, a chain goes out as a file. The root is a folder: its certificate, its
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 import click
+import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -29,15 +30,20 @@ from fleetroot.custody import (
     load_master_key,
 )
 from fleetroot.pki import (
+    CrlScope,
+    Issuer,
     IssuerExpired,
     IssuingProfile,
     KeyType,
+    LintFailed,
     PkiUrls,
+    Revoked,
     RootProfile,
     offline_authority_id,
     parse_subject,
     read_authority_request,
     sha256_fingerprint,
+    sign_crl,
     to_pem,
 )
 
@@ -125,11 +131,7 @@ def sign_offline(
         wanted = read_authority_request(der)
     except ValueError as error:
         raise click.ClickException(f"the request cannot be signed: {error}") from error
-    try:
-        root = x509.load_pem_x509_certificate((folder / _CERTIFICATE).read_bytes())
-        sealed = (folder / _KEY).read_bytes()
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"no root in {folder}: {error}") from error
+    root, sealed = _open(folder)
     if not yes:
         click.confirm(f"Sign a CA for {wanted.subject.rfc4514_string()}?", abort=True, err=True)
     keys = _keys(folder, passphrase_file, confirm=False)
@@ -154,6 +156,96 @@ def sign_offline(
     print_fields(
         {"Signed": shown["subject"], "SHA-256": shown["sha256"], "Until": shown["notAfter"]}
     )
+
+
+@click.command("sign-offline-crl")
+@_folder
+@click.argument("request", type=click.File("rb"))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--days", type=click.IntRange(1, 400), default=180, show_default=True)
+@click.option("--yes", is_flag=True, help="Do not ask whether the list is the right one.")
+@_passphrase
+@json_option
+def sign_offline_crl(
+    folder: Path,
+    request: IO[bytes],
+    out: Path,
+    days: int,
+    yes: bool,
+    passphrase_file: IO[str] | None,
+    as_json: bool,
+) -> None:
+    """Sign a revocation list with the root in FOLDER.
+
+    REQUEST is what `fleetroot ca request-crl` printed. Take the list to the server before DAYS are
+    over: `fleetroot ca publish-crl`.
+    """
+    root, sealed = _open(folder)
+    number, revoked = _read_list_request(request.read(_MAX_REQUEST + 1), root)
+    for one in revoked:
+        click.echo(f"revoked {one.at.isoformat()}: {one.serial:x}", err=True)
+    if not yes:
+        click.confirm(f"Sign a list of {len(revoked)} revoked CAs?", abort=True, err=True)
+    keys = _keys(folder, passphrase_file, confirm=False)
+    now, lifetime = datetime.now(UTC), timedelta(days=days)
+    try:
+        signed = sign_crl(
+            Issuer(root),
+            keys.load(_NAME, sealed),
+            revoked=revoked,
+            scope=CrlScope(None, of_authorities=True),
+            number=number,
+            now=now,
+            lifetime=lifetime,
+        )
+    except (WrongMasterKey, SealBroken):
+        raise click.ClickException("the passphrase is not that of this root") from None
+    except (ValueError, IssuerExpired, LintFailed) as error:
+        raise click.ClickException(f"cannot sign: {error}") from error
+    _write(out, signed)
+    until = x509.load_der_x509_crl(signed).next_update_utc
+    shown = {
+        "number": str(number),
+        "revoked": len(revoked),
+        "nextUpdate": until.isoformat() if until else None,
+    }
+    if as_json:
+        print_json(shown)
+        return
+    print_fields(
+        {
+            "Number": str(number),
+            "Revoked": str(len(revoked)),
+            "Until": str(shown["nextUpdate"]),
+        }
+    )
+
+
+def _read_list_request(text: bytes, root: x509.Certificate) -> tuple[int, list[Revoked]]:
+    """The number and the entries of a list that is asked of this root."""
+    if len(text) > _MAX_REQUEST:
+        raise click.ClickException("the request is too long")
+    try:
+        asked = orjson.loads(text)
+        authority, number = str(asked["authority"]), int(asked["number"])
+        revoked = [
+            Revoked(int(one["serial"], 16), datetime.fromisoformat(one["at"]))
+            for one in asked["revoked"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException("the request cannot be read") from error
+    if authority != offline_authority_id(root):
+        raise click.ClickException("the request is for another root")
+    return number, revoked
+
+
+def _open(folder: Path) -> tuple[x509.Certificate, bytes]:
+    """The root's certificate and its sealed key."""
+    try:
+        root = x509.load_pem_x509_certificate((folder / _CERTIFICATE).read_bytes())
+        return root, (folder / _KEY).read_bytes()
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"no root in {folder}: {error}") from error
 
 
 def _keys(folder: Path, passphrase_file: IO[str] | None, *, confirm: bool) -> KeyStore:

@@ -1,5 +1,5 @@
-"""What ends soon and somebody should know of: CAs in use, what is above them, the server's own
-certificate.
+"""What ends soon and somebody should know of: CAs in use, what is above them, revocation lists that
+people sign, the server's own certificate.
 
 A CA that nobody's certificates will be signed by any more ends in silence, and so does one that is
 renewed in time, because its time to be renewed comes earlier.
@@ -10,13 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 
 import structlog
 from cryptography import x509
 
 from fleetroot.clock import Clock, iso8601
 from fleetroot.pki import sha256_fingerprint
-from fleetroot.registry import authorities, credentials, namespaces, policies
+from fleetroot.registry import (
+    authorities,
+    credentials,
+    namespaces,
+    policies,
+    revocation_lists,
+)
 from fleetroot.registry.model import Authority
 from fleetroot.storage import Store, Transaction
 
@@ -25,10 +32,11 @@ _log = structlog.get_logger("fleetroot.expiry")
 
 @dataclass(frozen=True, slots=True)
 class Expiring:
-    """A certificate and when it ends.
+    """A certificate or list, and when it ends.
 
     Attributes:
-        what: `root CA`, `issuing CA`, `CA above` (of a root that is not ours), or what others say.
+        what: `root CA`, `issuing CA`, `CA above` (of a root that is not ours), `revocation list`
+            (of an offline root), or what others say.
         name: whose it is: `default`, `default/policy`.
     """
 
@@ -89,6 +97,12 @@ def _endings(tx: Transaction) -> Iterator[Expiring]:
         credential = credentials.find(tx, namespace.id)
         if credential is not None:
             yield _ending("root CA", namespace.name, credential.root)
+            if (signed := revocation_lists.get(tx, credential.root.id, 0)) is not None and (
+                credential.root.is_offline
+            ):
+                until = signed.head.next_update
+                fingerprint = sha256(signed.der).digest()
+                yield Expiring("revocation list", namespace.name, fingerprint, until)
         for policy in policies.of_namespace(tx, namespace.id):
             if policy.authority_id is None:
                 continue

@@ -1,9 +1,9 @@
 """The duty that keeps revocation lists and OCSP responders' certificates up to date.
 
 A list is signed when something of its shard was revoked, and before its time is over; what comes
-while others are gathered or signed shares the next signing. What cannot be signed now (an offline
-root, a token that is away) keeps its last list, which is good until its nextUpdate, and is tried
-again.
+while others are gathered or signed shares the next signing. What cannot be signed now (a token is
+away) keeps its last list, which is good until its nextUpdate, and is tried again. Lists of offline
+roots come from elsewhere (`offline_lists`); what they do not have yet is logged here.
 
 A list's number is the time in milliseconds, or one more than that of the list before where the
 clock would have it go back.
@@ -168,8 +168,6 @@ class RevocationPublisher:
         made: list[PublishedList] = []
         try:
             for one in due:
-                if authority.sealed_key is None and one.before is None:
-                    continue  # of a root of somebody else, who publishes its lists, too
                 made.append(await self._sign(authority, one, now))
         finally:
             if made:
@@ -224,7 +222,7 @@ class RevocationPublisher:
         if now - self._warned.get(authority.id, -_WARN_SECONDS) >= _WARN_SECONDS:
             self._warned[authority.id] = now
             _log.warning(
-                "cannot renew a revocation list; the last one stays",
+                "cannot sign a revocation list; the last one stays",
                 authority=authority.id,
                 kind=authority.kind.value,
                 reason=why,
@@ -239,10 +237,13 @@ def _due(
 ) -> Iterator[_Due]:
     for shard in revocation_lists.shards_of(authority):
         head = heads.get((authority.id, shard))
-        if (
-            head is None
-            or head.covers != counts[shard]
-            or now >= head.this_update + _RENEW_AFTER
-            or now < head.this_update - _SKEW  # the clock was ahead when it was made
-        ):
+        if head is None or head.covers != counts[shard] or _is_old(authority, head, now):
             yield _Due(shard, head, counts[shard])
+
+
+def _is_old(authority: Authority, head: ListHead, now: datetime) -> bool:
+    """An offline root's list is renewed when people do it; `ExpiryWatch` reminds them."""
+    return not authority.is_offline and (
+        now >= head.this_update + _RENEW_AFTER
+        or now < head.this_update - _SKEW  # the clock was ahead when it was made
+    )
