@@ -24,6 +24,8 @@ NAMES: Final = (
     "csr",
     "csr_text",
     "chain",
+    "ocsp_request",
+    "foreign_list",
     "bodies",
     "device_api",
     "websocket",
