@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,3 +122,15 @@ async def test_followed_events_do_not_hold_up_the_end(tmp_path: Path) -> None:
         await fleet.server.stop()
         assert (await waiting).json()["value"] == []
         assert loop.time() - start < 4
+
+
+def test_command_does_not_wait_for_imports_of_others() -> None:
+    """What asks a server needs no database and no cryptography."""
+    program = (
+        "import sys; from fleetroot.cli.main import fleetroot;"
+        "fleetroot.main(['policy', '--help'], standalone_mode=False);"
+        "heavy = {'sqlalchemy', 'cryptography', 'fastapi', 'psycopg'} & {*sys.modules};"
+        "print(*sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.split()) == (0, [])

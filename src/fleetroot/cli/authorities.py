@@ -8,18 +8,21 @@ from typing import IO, Any
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.lazy import LazyGroup
 from fleetroot.cli.namespaces import namespace_option
-from fleetroot.cli.offline_root import (
-    create_offline,
-    sign_offline,
-    sign_offline_crl,
-)
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, short, when
 
 _MAX_LIST = 1024 * 1024
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    places={
+        "create-offline": "offline_root:create_offline",
+        "sign-offline": "offline_root:sign_offline",
+        "sign-offline-crl": "offline_root:sign_offline_crl",
+    },
+)
 def ca() -> None:
     """List and show certificate authorities, and sign for them where the root's key is."""
 
@@ -114,11 +117,6 @@ def publish_crl(
             "Until": when(made["nextUpdate"]),
         }
     )
-
-
-ca.add_command(create_offline)
-ca.add_command(sign_offline)
-ca.add_command(sign_offline_crl)
 
 
 def _path(namespace: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from fleetroot.cli.lazy import LazyGroup
 from fleetroot.cli.output import json_option, print_fields, print_json, when
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _MAX_FILE_BYTES = 1024 * 1024  # of CAs; a key is far shorter
 
 
-@click.group()
+@click.group(cls=LazyGroup, places={"explain": "explain:explain_device"})
 def device() -> None:
     """Be a device: provision, then connect and stay renewed."""
 

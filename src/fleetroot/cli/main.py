@@ -7,58 +7,42 @@ import sys
 import click
 
 from fleetroot import __version__
-from fleetroot.cli.approvals import approval
-from fleetroot.cli.audit import audit
-from fleetroot.cli.authorities import ca
-from fleetroot.cli.backup import backup, mark_restored, restore
-from fleetroot.cli.certificates import certificates
-from fleetroot.cli.crls import crl
-from fleetroot.cli.device import device
-from fleetroot.cli.devices import devices
-from fleetroot.cli.enrollments import enrollments
-from fleetroot.cli.events import events
-from fleetroot.cli.explain import explain, explain_device, registration
-from fleetroot.cli.master_key import master_key
-from fleetroot.cli.namespaces import credential, namespace
-from fleetroot.cli.oidc_issuers import oidc_issuer
-from fleetroot.cli.policies import policy
-from fleetroot.cli.status import status
-from fleetroot.cli.tokens import token
-from fleetroot.cli.up import up
+from fleetroot.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "up": "up:up",
+    "status": "status:status",
+    "devices": "devices:devices",
+    "certificates": "certificates:certificates",
+    "crl": "crls:crl",
+    "namespace": "namespaces:namespace",
+    "credential": "namespaces:credential",
+    "ca": "authorities:ca",
+    "policy": "policies:policy",
+    "enrollments": "enrollments:enrollments",
+    "registration": "explain:registration",
+    "events": "events:events",
+    "device": "device:device",
+    "explain": "explain:explain",
+    "token": "tokens:token",
+    "oidc-issuer": "oidc_issuers:oidc_issuer",
+    "approval": "approvals:approval",
+    "audit": "audit:audit",
+    "master-key": "master_key:master_key",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+    "mark-restored": "backup:mark_restored",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88})
+@click.group(
+    cls=LazyGroup,
+    places=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
 @click.version_option(__version__, prog_name="fleetroot")
 def fleetroot() -> None:
     """Identity for IoT fleets: certificate authority, registry, provisioning and gateway."""
-
-
-device.add_command(explain_device)
-for command in (
-    up,
-    status,
-    devices,
-    certificates,
-    crl,
-    namespace,
-    credential,
-    ca,
-    policy,
-    enrollments,
-    registration,
-    events,
-    device,
-    explain,
-    token,
-    oidc_issuer,
-    approval,
-    audit,
-    master_key,
-    backup,
-    restore,
-    mark_restored,
-):
-    fleetroot.add_command(command)
 
 
 def main() -> None:
