@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, inspect
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
@@ -126,20 +126,18 @@ def test_time_is_the_same_integer_on_both_databases(engine: Engine) -> None:
 
 
 def test_upsert_keeps_what_it_is_told_to_keep(engine: Engine) -> None:
-    table = metadata.tables["namespaces"]
-    bound = Command(upsert_into(table, keep=["created_at"])).on(DIALECT)
-    row = {
-        "id": "n",
-        "name": "one",
-        "name_key": "one",
-        "subscription_id": "",
-        "resource_group": "",
-    }
-    early, late = (datetime(year, 1, 1, tzinfo=UTC) for year in (2020, 2030))
+    table = Table(
+        "things",
+        MetaData(),
+        Column("id", Text, primary_key=True),
+        Column("name", Text),
+        Column("made", Integer),
+    )
+    bound = Command(upsert_into(table, keep=["made"])).on(DIALECT)
     with engine.connect() as connection:
         cursor = connection.connection.cursor()
-        cursor.execute(bound.sql, bound.bind(row | {"created_at": early}))
-        cursor.execute(bound.sql, bound.bind(row | {"created_at": late, "name": "two"}))
-        cursor.execute("SELECT name, created_at FROM namespaces")
-        [(name, created_at)] = cursor.fetchall()
-    assert (name, created_at) == ("two", int(early.timestamp()) * 10**6)
+        cursor.execute("CREATE TEMPORARY TABLE things (id text PRIMARY KEY, name text, made int)")
+        cursor.execute(bound.sql, bound.bind({"id": "n", "name": "one", "made": 2020}))
+        cursor.execute(bound.sql, bound.bind({"id": "n", "name": "two", "made": 2030}))
+        cursor.execute("SELECT name, made FROM things")
+        assert cursor.fetchall() == [("two", 2020)]
