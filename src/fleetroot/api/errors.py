@@ -14,7 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fleetroot.api.arm import errors as arm
 from fleetroot.api.tracing import peer_of, trace_id_of
 from fleetroot.clock import Clock
-from fleetroot.errors import ErrorCode, FleetrootError, InvalidArgument, TooLarge, error_of_code
+from fleetroot.errors import (
+    ErrorCode,
+    FleetrootError,
+    InvalidArgument,
+    MalformedJson,
+    TooLarge,
+    error_of_code,
+)
 from fleetroot.gateway.error_bodies import error_body
 from fleetroot.gateway.refusals import Refusals
 
@@ -69,6 +76,8 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         first: dict[str, Any] = dict(error.errors()[0])
+        if first.get("type") == "json_invalid" and arm.is_arm(request.url.path):
+            return answer(request, MalformedJson("the body is not JSON"))
         where = ".".join(str(part) for part in first.get("loc", ())[1:]) or "body"
         return answer(request, InvalidArgument(f"{where}: {first.get('msg', 'is not valid')}"))
 

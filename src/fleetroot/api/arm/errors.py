@@ -18,6 +18,7 @@ _CODES: Final = {
     ErrorCode.TOKEN_INVALID: "AuthenticationFailed",
     ErrorCode.FORBIDDEN: "AuthorizationFailed",
     ErrorCode.NOT_FOUND: "ResourceNotFound",
+    ErrorCode.CONFLICT: "Conflict",
     ErrorCode.ALREADY_EXISTS: "Conflict",
     ErrorCode.ETAG_MISMATCH: "PreconditionFailed",
     ErrorCode.TOO_LARGE: "RequestEntityTooLarge",
@@ -27,6 +28,8 @@ _CODES: Final = {
 _CODES_OF_REASONS: Final = {
     "missing api-version": "MissingApiVersionParameter",
     "unknown api-version": "InvalidApiVersionParameter",
+    "property change not allowed": "PropertyChangeNotAllowed",
+    "no such subscription": "SubscriptionNotFound",
 }
 
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
 from fastapi import Request
 
-from fleetroot.access import EVERYWHERE, Permission
+from fleetroot.access import EVERYWHERE, Caller, Permission
 from fleetroot.api.access import authenticate, permission_of
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
-from fleetroot.errors import InvalidArgument, NotFound
+from fleetroot.errors import Conflict, EtagMismatch, InvalidArgument, NotFound
 from fleetroot.registry.model import Namespace
 
 PROVIDER: Final = "/subscriptions/{subscription}/resourceGroups/{group}/providers"
 NAMESPACE: Final = PROVIDER + "/Microsoft.DeviceRegistry/namespaces/{namespace}"
 PAGE: Final = 100
+NEWEST: Final = "2026-11-02-preview"
 REGISTRY_VERSIONS: Final = (
+    "2025-07-01-preview",
     "2025-10-01",
     "2025-11-01-preview",
     "2026-03-01-preview",
-    "2026-11-02-preview",
+    NEWEST,
 )
 _MAX_ETAG: Final = 256
 
@@ -34,34 +36,57 @@ class ArmRoute(AuthorizedRoute):
     without one, everywhere.
     """
 
+    versions: ClassVar[tuple[str, ...]] = REGISTRY_VERSIONS
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         self.permission = permission_of(path, endpoint)
         super().__init__(path, endpoint, **more)
 
     async def authorize(self, request: Request) -> None:
         caller = await authenticate(request)
-        _check_api_version(request)
+        check_api_version(request, self.versions)
         name = request.path_params.get("namespace")
         if name is None:
             caller.require(self.permission, EVERYWHERE)
             return
         try:
             namespace = await find_namespace(request, name)
-        except NotFound:
-            # Who may not see everything does not learn which names there are.
-            caller.require(Permission.READ, EVERYWHERE)
-            raise
+        except NotFound as missing:
+            self._let_pass_without(request, caller, missing)
+            return
         caller.require(self.permission, namespace.id)
         request.state.namespace = namespace
 
+    def _let_pass_without(self, request: Request, caller: Caller, missing: NotFound) -> None:
+        """Raises:
+        Forbidden, NotFound: who may not see everything does not learn which names there are.
+        """
+        caller.require(Permission.READ, EVERYWHERE)
+        raise missing
 
-def _check_api_version(request: Request) -> None:
+
+class NamespaceItselfRoute(ArmRoute):
+    """A route about a namespace that need not be there, which then asks for the permission
+    everywhere.
+    """
+
+    def _let_pass_without(self, request: Request, caller: Caller, missing: NotFound) -> None:
+        caller.require(self.permission, EVERYWHERE)
+        request.state.namespace = None
+
+
+def check_api_version(request: Request, versions: tuple[str, ...]) -> None:
+    """Lets a request of one of these versions pass.
+
+    Raises:
+        InvalidArgument: it is of another, or does not say.
+    """
     version = request.query_params.get("api-version")
     if version is None:
         raise InvalidArgument("api-version is required", reason="missing api-version")
-    if version not in REGISTRY_VERSIONS:
+    if version not in versions:
         raise InvalidArgument(
-            f"api-version must be one of {', '.join(REGISTRY_VERSIONS)}",
+            f"api-version must be one of {', '.join(versions)}",
             reason="unknown api-version",
         )
 
@@ -86,6 +111,12 @@ async def find_namespace(request: Request, name: str) -> Namespace:
 def namespace_of(request: Request) -> Namespace:
     """The namespace on which the route authorized its caller."""
     namespace: Namespace = request.state.namespace
+    return namespace
+
+
+def found_namespace(request: Request) -> Namespace | None:
+    """Like `namespace_of`, on a `NamespaceItselfRoute`: None where there is none."""
+    namespace: Namespace | None = request.state.namespace
     return namespace
 
 
@@ -127,9 +158,14 @@ def page_of(
     """A page; a full one has the link of the next, behind the name `last`."""
     shown: dict[str, Any] = {"value": values}
     if len(values) == limit and last is not None:
-        query = urlencode({"api-version": request.query_params["api-version"], "$skipToken": last})
-        shown["nextLink"] = f"{request.url.replace(query='')}?{query}".replace("??", "?")
+        shown["nextLink"] = next_link(request, last)
     return shown
+
+
+def next_link(request: Request, last: str) -> str:
+    """The address of the page behind the name `last`."""
+    query = urlencode({"api-version": request.query_params["api-version"], "$skipToken": last})
+    return f"{request.url.replace(query='')}?{query}".replace("??", "?")
 
 
 def skip_token(request: Request) -> str:
@@ -149,6 +185,33 @@ def if_match(request: Request) -> str | None:
     if len(value) > _MAX_ETAG:
         raise InvalidArgument("If-Match: is not an etag")
     return value.strip().removeprefix("W/").strip('"')
+
+
+def check_absent(request: Request) -> None:
+    """What `PUT` asks of a resource that it would create.
+
+    Raises:
+        EtagMismatch: a version must be there.
+    """
+    if if_match(request) is not None:
+        raise EtagMismatch("the resource does not exist")
+
+
+def check_present(request: Request) -> None:
+    """What `PUT` asks of a resource that it would change, beside `if_match`.
+
+    Raises:
+        EtagMismatch: none may be there.
+    """
+    if creates_only(request):
+        raise EtagMismatch("the resource exists")
+
+
+def property_change(name: str) -> Conflict:
+    """The refusal of `PUT` and `PATCH` to change what is said once, when a resource is made."""
+    return Conflict(
+        f"{name}: cannot be changed on a resource that exists", reason="property change not allowed"
+    )
 
 
 def creates_only(request: Request) -> bool:
