@@ -13,13 +13,14 @@ It imports `storage`, `custody` for the key, `pki` for what a key is, and nothin
 """
 
 from fleetroot.audit.log import append, append_many
-from fleetroot.audit.model import SYSTEM, Action, Actor, ActorKind, Entry, Outcome
+from fleetroot.audit.model import SYSTEM, Action, Actor, ActorKind, Change, Entry, Outcome
 
 __all__ = [
     "SYSTEM",
     "Action",
     "Actor",
     "ActorKind",
+    "Change",
     "Entry",
     "Outcome",
     "append",

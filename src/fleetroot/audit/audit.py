@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fleetroot.audit import checkpoints, log
 from fleetroot.audit.checkpoints import Checkpoints
 from fleetroot.audit.export import checkpoint_line
-from fleetroot.audit.model import Action, Actor, Entry, LoggedEntry
+from fleetroot.audit.model import Action, Actor, Change, Entry, LoggedEntry
 from fleetroot.audit.refusals import RefusalJournal
 from fleetroot.clock import Clock
 from fleetroot.custody import KeyCustody
@@ -70,6 +70,10 @@ class AuditLog:
         return await self._store.read(
             lambda tx: log.before(tx, before, min(limit, _PAGE), subject=subject)
         )
+
+    async def change(self, subject: str, trace_id: str) -> Change | None:
+        """What the call with that trace id did to the subject, in a namespace; None: nothing."""
+        return await self._store.read(lambda tx: log.change(tx, subject, trace_id))
 
     async def note_export(self, by: Actor) -> None:
         """Adds that somebody takes the log away."""

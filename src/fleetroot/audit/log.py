@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import bindparam, select
 
-from fleetroot.audit.model import Entry, LoggedEntry
+from fleetroot.audit.model import Change, Entry, LoggedEntry, Outcome
 from fleetroot.clock import iso8601
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
@@ -73,6 +73,18 @@ _OF_SUBJECT: Final = Query(
     .limit(bindparam("limit")),
     _line,
 )
+_CHANGE: Final = Query(
+    select(_table.c.at, _table.c.namespace_id)
+    .where(
+        (_table.c.subject == bindparam("subject"))
+        & (_table.c.trace_id == bindparam("trace"))
+        & (_table.c.outcome == Outcome.DONE.value)
+        & _table.c.namespace_id.is_not(None)
+    )
+    .order_by(_table.c.seq.desc())
+    .limit(1),
+    Change,
+)
 
 
 def append(tx: Transaction, entry: Entry) -> None:
@@ -98,6 +110,11 @@ def before(
     if subject is None:
         return tx.all(_BEFORE, seq=seq, limit=limit)
     return tx.all(_OF_SUBJECT, subject=subject, seq=seq, limit=limit)
+
+
+def change(tx: Transaction, subject: str, trace_id: str) -> Change | None:
+    """What the call with that trace id did to the subject, in a namespace."""
+    return tx.first(_CHANGE, subject=subject, trace=trace_id)
 
 
 def _columns(entry: Entry) -> dict[str, Any]:

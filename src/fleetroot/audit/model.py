@@ -135,6 +135,18 @@ class LoggedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What was done, as it is found again.
+
+    Attributes:
+        namespace_id: in which namespace.
+    """
+
+    at: datetime
+    namespace_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A signed statement about a stretch of the log.
 
