@@ -23,12 +23,12 @@ from fleetroot.errors import EtagMismatch, InvalidArgument, NotFound
 from fleetroot.ids import canonical, check_device_id
 from fleetroot.registry import devices, inventory, policies
 from fleetroot.registry.inventory import RevocationReason
+from fleetroot.registry.locations import DEFAULT_LOCATION
 from fleetroot.registry.model import Device, Namespace
 from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import device_resources
 
-DEFAULT_LOCATION: Final = "local"
 MAX_PAGE: Final = 1000
 MAX_BYTES: Final = 64 * 1024  # of a description, as JSON
 _MAX_TAGS: Final = 50  # Azure Resource Manager, "Use tags to organize your resources"

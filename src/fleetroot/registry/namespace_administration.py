@@ -8,7 +8,7 @@ neither be found by name nor used.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 from uuid import uuid4
 
@@ -22,7 +22,16 @@ from fleetroot.errors import AlreadyExists, Conflict, InvalidArgument
 from fleetroot.ids import check_name
 from fleetroot.pki import KeyType
 from fleetroot.pki.rules import is_signed_by, issuer_problem
-from fleetroot.registry import authorities, credentials, devices, etags, namespaces, policies
+from fleetroot.registry import (
+    authorities,
+    credentials,
+    devices,
+    etags,
+    locations,
+    namespaces,
+    policies,
+    root_names,
+)
 from fleetroot.registry.model import Authority, Credential, Namespace
 from fleetroot.storage import Store, Transaction
 from fleetroot.storage.unit import ConstraintViolated
@@ -62,6 +71,7 @@ class NamespaceAdministration:
         resource_group: str,
         pki_url: str | None = None,
         tags: Mapping[str, str] | None = None,
+        location: str | None = None,
         by: Actor,
     ) -> Namespace:
         """Creates a namespace; with a `pki_url`, its credential in the same unit of work, as
@@ -90,6 +100,8 @@ class NamespaceAdministration:
 
         def unit(tx: Transaction) -> None:
             namespaces.insert(tx, namespace)
+            if location is not None:
+                locations.put(tx, namespace.id, location)
             entry = Entry(now, by, Action.CREATE_NAMESPACE, f"namespace/{name}", namespace.id)
             audit.append(tx, entry)
             if credential is not None:
@@ -109,14 +121,33 @@ class NamespaceAdministration:
         """
         return await self._store.read(lambda tx: namespaces.by_name(tx, name))
 
+    async def by_id(self, namespace_id: str) -> Namespace:
+        """The namespace of that id, deleted or not.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._store.read(lambda tx: namespaces.get(tx, namespace_id))
+
     async def list_all(self) -> list[Namespace]:
         """Every namespace, by name."""
         return await self._store.read(namespaces.living)
 
+    async def locations(self, of: Iterable[Namespace]) -> list[str]:
+        """Where each of the namespaces is."""
+        ids = [namespace.id for namespace in of]
+        return await self._store.read(lambda tx: [locations.get(tx, each) for each in ids])
+
     async def patch(
-        self, name: str, tags: Mapping[str, str], *, if_match: str | None = None, by: Actor
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        *,
+        location: str | None = None,
+        if_match: str | None = None,
+        by: Actor,
     ) -> Namespace:
-        """Replaces the namespace's tags.
+        """Replaces the namespace's tags, and its location where one is given.
 
         Raises:
             NotFound: there is none of that name.
@@ -129,6 +160,8 @@ class NamespaceAdministration:
             namespace = namespaces.by_name(tx, name)
             etags.check(if_match, namespace.etag)
             namespaces.set_tags(tx, namespace, checked, now)
+            if location is not None:
+                locations.put(tx, namespace.id, location)
             audit.append(
                 tx,
                 Entry(now, by, Action.UPDATE_NAMESPACE, f"namespace/{name}", namespace.id),
@@ -175,16 +208,21 @@ class NamespaceAdministration:
         pki_url: str,
         offline_root: x509.Certificate | None = None,
         tags: Mapping[str, str] | None = None,
+        root_name: str | None = None,
         by: Actor,
     ) -> Credential:
         """Makes the namespace's root CA; or takes `offline_root`, whose key is kept elsewhere.
-        `pki_url` is embedded in every certificate below it for ever.
+        `pki_url` is embedded in every certificate below it for ever. The root can have a name,
+        which no policy has then.
 
         Raises:
-            InvalidArgument: the key type is not for a CA, or the offline root cannot be a root.
+            InvalidArgument: the name or the key type is not for a CA, or the offline root cannot be
+                a root.
             AlreadyExists: the namespace has a credential, or the root is somebody's already.
         """
         now = self._clock.now()
+        if root_name is not None:
+            check_name(root_name, "certificate authority")
         if offline_root is not None:
             self._check_root(offline_root)
             root = authorities.offline_root(namespace.id, offline_root, pki_url)
@@ -193,8 +231,14 @@ class NamespaceAdministration:
         credential = Credential(
             namespace.id, root, _checked(tags or {}), devices.new_etag(), now, now
         )
+
+        def unit(tx: Transaction) -> None:
+            _insert(tx, namespace, credential, by)
+            if root_name is not None:
+                root_names.put(tx, namespace.id, root_name)
+
         try:
-            await self._store.write(lambda tx: _insert(tx, namespace, credential, by))
+            await self._store.write(unit)
         except ConstraintViolated as error:
             raise AlreadyExists("the namespace has a credential, or the root is taken") from error
         return credential
@@ -233,6 +277,10 @@ class NamespaceAdministration:
         """The namespace's credentials: one, or none."""
         found = await self._store.read(lambda tx: credentials.find(tx, namespace.id))
         return [] if found is None else [found]
+
+    async def root_name(self, namespace: Namespace) -> str:
+        """What the namespace's root is called among its CAs."""
+        return await self._store.read(lambda tx: root_names.get(tx, namespace.id))
 
     async def patch_credential(
         self,
@@ -281,6 +329,7 @@ class NamespaceAdministration:
             if policies.of_namespace(tx, namespace.id):
                 raise Conflict("the credential has policies: delete them first")
             credentials.remove(tx, namespace.id)
+            root_names.forget(tx, namespace.id)
             audit.append(
                 tx,
                 Entry(

@@ -19,7 +19,7 @@ from fleetroot.audit import Action, Actor, Entry
 from fleetroot.clock import Clock
 from fleetroot.custody import KeyCustody
 from fleetroot.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Unavailable
-from fleetroot.ids import check_name
+from fleetroot.ids import canonical, check_name
 from fleetroot.pki import KeyType, name_key, parse_subject
 from fleetroot.registry import (
     authorities,
@@ -29,6 +29,7 @@ from fleetroot.registry import (
     inventory,
     policies,
     requests,
+    root_names,
     succession,
 )
 from fleetroot.registry.hub_trust import HubTrust
@@ -111,7 +112,7 @@ class PolicyAdministration:
 
         Raises:
             InvalidArgument: the name, the validity, a key type or the subject cannot be.
-            AlreadyExists: there is one of that name, or of that subject.
+            AlreadyExists: there is one of that name, or of that subject; or the root has it.
             NotFound: the namespace has no credential.
         """
         check_name(name, "policy")
@@ -142,6 +143,8 @@ class PolicyAdministration:
         def unit(tx: Transaction) -> None:
             if credentials.get(tx, namespace.id).root.id != root.id:
                 raise NotFound("the namespace has another credential now")
+            if canonical(name) == canonical(root_names.get(tx, namespace.id)):
+                raise AlreadyExists(f"the namespace's root CA is called {name}")
             _check_subject_is_free(tx, policy)
             if isinstance(first, Authority):
                 authorities.insert(tx, first, now)

@@ -24,7 +24,8 @@ from fleetroot.api.arm.routing import (
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
-from fleetroot.registry.device_resources import DEFAULT_LOCATION, DescribedDevice, Description
+from fleetroot.registry.device_resources import DescribedDevice, Description
+from fleetroot.registry.locations import DEFAULT_LOCATION
 from fleetroot.registry.model import Namespace
 
 TYPE: Final = "Microsoft.DeviceRegistry/namespaces/devices"
@@ -187,10 +188,14 @@ def _policy_name(namespace: Namespace, policy: PolicyReference | None) -> str | 
     """
     if policy is None or policy.resource_id is None:
         return None
-    before = f"{namespace_path(namespace)}/credentials/default/policies/"
-    if not policy.resource_id.lower().startswith(before.lower()):
+    under, _, name = policy.resource_id.rpartition("/")
+    places = (
+        f"{namespace_path(namespace)}/credentials/default/policies",
+        f"{namespace_path(namespace)}/certificateAuthorities/{name}/certificatePolicies",
+    )
+    if under.lower() not in (place.lower() for place in places):
         raise InvalidArgument("policy: resourceId is not a policy of this namespace")
-    return policy.resource_id[len(before) :]
+    return name
 
 
 async def _policy_names(request: Request, namespace: Namespace) -> dict[str, str]:
