@@ -11,7 +11,8 @@ from test_enrollment_api import service_token
 from fleet import Fleet
 from fleetroot.access import EVERYWHERE, Grant, Permission, Role
 from fleetroot.api.access import OperatorRoute
-from fleetroot.api.applications import OPERATOR
+from fleetroot.api.applications import MANAGEMENT, OPERATOR
+from fleetroot.api.arm.routing import ArmRoute
 from fleetroot.audit import SYSTEM
 
 # What every call needs.
@@ -74,6 +75,45 @@ NEEDS = {
     ("POST", "/fleetroot/backup"): Permission.BACK_UP,
 }
 
+_SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000000"
+_REGISTRY = (
+    _SUBSCRIPTION + "/resourceGroups/fleetroot/providers/Microsoft.DeviceRegistry/namespaces"
+)
+_DEFAULT = _REGISTRY + "/default"
+_POLICY = _DEFAULT + "/credentials/default/policies/x"
+_AUTHORITY = _DEFAULT + "/certificateAuthorities/x"
+_R, _S = Permission.READ, Permission.WRITE_SERVICES
+_C, _D = Permission.WRITE_CREDENTIALS, Permission.WRITE_DEVICES
+
+
+def crud(path: str, write: Permission) -> dict[tuple[str, str], Permission]:
+    """A resource: who may read it may list its kind, too."""
+    writes = {(method, path): write for method in ("PUT", "PATCH", "DELETE")}
+    return {("GET", path.rpartition("/")[0]): _R, ("GET", path): _R, **writes}
+
+
+# The same of the management API.
+ARM_NEEDS = {
+    ("GET", _SUBSCRIPTION + "/providers/Microsoft.DeviceRegistry/namespaces"): _R,
+    **crud(_DEFAULT, _S),
+    **crud(_DEFAULT + "/credentials/default", _C),
+    ("POST", _DEFAULT + "/credentials/default/synchronize"): _C,
+    **crud(_POLICY, _C),
+    ("POST", _POLICY + "/revokeIssuer"): _C,
+    ("POST", _POLICY + "/activateBringYourOwnRoot"): _C,
+    **crud(_AUTHORITY, _C),
+    ("POST", _AUTHORITY + "/activate"): _C,
+    ("POST", _AUTHORITY + "/revokeAndRotate"): _C,
+    **crud(_AUTHORITY + "/certificatePolicies/x", _C),
+    **crud(_DEFAULT + "/devices/dev-1", _D),
+    ("POST", _DEFAULT + "/devices/dev-1/revoke"): _D,
+    (
+        "GET",
+        _SUBSCRIPTION + "/providers/Microsoft.DeviceRegistry/locations/l/operationStatuses/x",
+    ): _R,
+}
+ARM_VERSION = {"api-version": "2026-11-02-preview"}
+
 
 async def bearer(
     fleet: Fleet, role: Role, namespace_id: str | None = EVERYWHERE
@@ -99,13 +139,25 @@ async def test_role_opens_what_it_carries_and_nothing_else(fleet: Fleet, role: R
                 assert answer.json()["errorCode"] == 403001
 
 
+@pytest.mark.parametrize("role", Role)
+async def test_role_opens_what_it_carries_of_the_management_api(fleet: Fleet, role: Role) -> None:
+    async with await bearer(fleet, role) as client:
+        for (method, path), permission in ARM_NEEDS.items():
+            answer = await client.request(method, path, params=ARM_VERSION, json={})
+            if permission in role.permissions:
+                assert answer.status_code not in (401, 403), (method, path, answer.text)
+            else:
+                assert answer.status_code == 403, (method, path, answer.text)
+                assert answer.json()["error"]["code"] == "AuthorizationFailed"
+
+
 async def test_role_on_another_namespace_opens_nothing(fleet: Fleet) -> None:
     other = await fleet.server.namespaces.create(
         "other", subscription_id="s", resource_group="g", pki_url="http://x", by=SYSTEM
     )
     async with await bearer(fleet, Role.OWNER, other.id) as client:
-        for method, path in NEEDS:
-            answer = await client.request(method, path, json={})
+        for method, path in (*NEEDS, *ARM_NEEDS):
+            answer = await client.request(method, path, params=ARM_VERSION, json={})
             assert answer.status_code == 403, (method, path, answer.text)
 
 
@@ -116,6 +168,21 @@ def test_every_route_of_the_operator_is_asked_here() -> None:
         assert isinstance(route, OperatorRoute)
         for method in route.methods:
             asked = [p for m, p in NEEDS if m == method and route.path_regex.fullmatch(p)]
+            assert asked, f"{method} {route.path}"
+
+
+def test_every_route_of_the_management_api_is_asked_here() -> None:
+    routes = [
+        route
+        for router in MANAGEMENT
+        for route in router.routes
+        if "/Microsoft.DeviceRegistry/" in route.path
+    ]
+    assert len(routes) > 30
+    for route in routes:
+        assert isinstance(route, ArmRoute)
+        for method in route.methods:
+            asked = [p for m, p in ARM_NEEDS if m == method and route.path_regex.fullmatch(p)]
             assert asked, f"{method} {route.path}"
 
 

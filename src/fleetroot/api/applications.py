@@ -27,7 +27,12 @@ from fleetroot.api import (
     tokens,
 )
 from fleetroot.api.access import ReaderOrLoopback
-from fleetroot.api.arm import devices
+from fleetroot.api.arm import certificate_authorities, certificate_policies
+from fleetroot.api.arm import credentials as arm_credentials
+from fleetroot.api.arm import devices as arm_devices
+from fleetroot.api.arm import namespaces as arm_namespaces
+from fleetroot.api.arm import operations as arm_operations
+from fleetroot.api.arm import policies as arm_policies
 from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
 from fleetroot.api.services import Services
 from fleetroot.api.tracing import Traced
@@ -49,7 +54,16 @@ OPERATOR: Final = (
     authorities.router,
 )
 
-MANAGEMENT: Final = (devices.router,)
+MANAGEMENT: Final = (
+    arm_namespaces.router,
+    arm_namespaces.itself,
+    arm_credentials.router,
+    arm_policies.router,
+    certificate_authorities.router,
+    certificate_policies.router,
+    arm_devices.router,
+    arm_operations.router,
+)
 
 
 def https_application(
