@@ -147,6 +147,15 @@ async def test_root_of_another_is_brought(data: Path, tmp_path: Path) -> None:
     assert "external root" in await refused("policy", "revoke-issuer", "plant", data=data)
 
 
+async def test_credential_is_tagged(data: Path) -> None:
+    plant = ("--namespace", "plant")
+    await ok("namespace", "create", "plant", "--no-credential", data=data)
+    made = await shown("credential", "create", *plant, "--tag", "site=north", data=data)
+    assert made["tags"] == {"site": "north"}
+    await ok("credential", "update", *plant, "--tag", "site=south", data=data)
+    assert "site=south" in (await ok("credential", "show", *plant, data=data)).out
+
+
 async def test_namespace_is_made_with_what_belongs_to_it_and_deleted_when_it_is_empty(
     data: Path,
 ) -> None:

@@ -89,7 +89,7 @@ def synchronize(client: Client, name: str, as_json: bool) -> None:
 
 @click.group()
 def credential() -> None:
-    """Create, show and delete a namespace's credential: its root CA."""
+    """Create, show, tag and delete a namespace's credential: its root CA."""
 
 
 @credential.command("create")
@@ -100,15 +100,22 @@ def credential() -> None:
     type=click.File(),
     help="Certificate (PEM) of a root whose key is kept elsewhere; see `ca sign-offline`.",
 )
+@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE")
 @json_option
 @asks_server
 def create_credential(
-    client: Client, namespace: str, key_type: str, offline_root: IO[str] | None, as_json: bool
+    client: Client,
+    namespace: str,
+    key_type: str,
+    offline_root: IO[str] | None,
+    tags: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Make a root CA for a namespace that has none."""
     body: dict[str, Any] = {"keyType": key_type}
     if offline_root is not None:
         body = {"offlineRoot": offline_root.read()}
+    body["tags"] = _parsed(tags)
     _print_credential(client.put(_credential(namespace), body), as_json)
 
 
@@ -119,6 +126,16 @@ def create_credential(
 def show_credential(client: Client, namespace: str, as_json: bool) -> None:
     """Show a namespace's root CA."""
     _print_credential(client.get(_credential(namespace)), as_json)
+
+
+@credential.command("update")
+@namespace_option
+@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="In place of all tags.")
+@json_option
+@asks_server
+def update_credential(client: Client, namespace: str, tags: tuple[str, ...], as_json: bool) -> None:
+    """Replace the tags of a namespace's root CA."""
+    _print_credential(client.patch(_credential(namespace), {"tags": _parsed(tags)}), as_json)
 
 
 @credential.command("delete")
@@ -171,6 +188,7 @@ def _print_credential(found: dict[str, Any], as_json: bool) -> None:
     print_fields(
         {
             "Root CA": root["id"],
+            "Tags": _tags(found),
             "Subject": root["subject"],
             "Key": f"{root['keyType']}, kept {root['keyKept']}",
             "SHA-256": root["sha256"],
