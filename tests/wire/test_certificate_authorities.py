@@ -74,7 +74,8 @@ async def test_root_is_the_credential_of_the_older_generation(fleet: Fleet) -> N
     assert (await done(fleet, "GET", PLANT + "/credentials/default"))["tags"] == {"site": "south"}
     await done(fleet, "DELETE", f"{CAS}/plant-root")
     assert (await done(fleet, "GET", CAS))["value"] == []
-    await done(fleet, "PUT", f"{CAS}/another", ROOT)
+    await done(fleet, "PUT", PLANT + "/credentials/default", {})
+    assert [each["name"] for each in (await done(fleet, "GET", CAS))["value"]] == ["root"]
 
 
 @pytest.mark.usefixtures("plant")
