@@ -187,6 +187,19 @@ async def test_namespace_of_another_subscription_is_refused(fleet: Fleet) -> Non
     assert error(await ask(fleet, "PUT", path, {})) == (404, "SubscriptionNotFound")
 
 
+async def test_role_on_one_namespace_makes_no_other_and_learns_of_none(fleet: Fleet) -> None:
+    default = await fleet.server.namespaces.get("default")
+    async with await bearer(fleet, Role.OWNER, default.id) as client:
+        answers = [
+            await ask(client, method, "/namespaces/plant", {})
+            for method in ("PUT", "DELETE", "PATCH", "GET")
+        ]
+        answers.append(await ask(client, "GET", "/namespaces"))
+        changed = await ask(client, "PUT", NS, {"tags": {"site": "north"}})
+    assert {error(answer) for answer in answers} == {(403, "AuthorizationFailed")}
+    assert changed.status_code == 200
+
+
 # --- preconditions
 
 
