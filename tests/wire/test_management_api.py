@@ -98,6 +98,26 @@ async def test_body_that_is_no_json_is_refused(fleet: Fleet, path: str, method: 
     assert error(answer) == (400, "InvalidRequestContent")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[" * 50_000,
+        b'{"tags": {"x": "\\ud800"}}',
+        b'{"properties": {"certificate": {"leafCertificateConfiguration": '
+        b'{"validityPeriodInDays": 1' + b"0" * 5000 + b"}}}}",
+        b'{"properties": {"certificate": {"leafCertificateConfiguration": '
+        b'{"validityPeriodInHours": NaN}}}}',
+    ],
+    ids=["empty", "no text", "deep", "half a character", "huge", "NaN"],
+)
+async def test_body_that_hurts_parsers_is_refused(fleet: Fleet, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await fleet.http.put(SCOPE + POLICY, params=VERSION, content=body, headers=headers)
+    assert error(answer)[0] == 400
+
+
 @pytest.mark.parametrize("path", RESOURCES)
 async def test_body_that_is_too_large_is_refused(fleet: Fleet, path: str) -> None:
     answer = await ask(fleet, "PUT", path, {"tags": {"x": "y" * 2_000_000}})
