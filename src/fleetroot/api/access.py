@@ -60,6 +60,13 @@ class OperatorRoute(AuthorizedRoute):
         caller.require(self.permission, services_of(request).namespace.id)
 
 
+class AuthenticatedRoute(AuthorizedRoute):
+    """A route for everybody who has a good bearer token, of whatever role."""
+
+    async def authorize(self, request: Request) -> None:
+        await authenticate(request)
+
+
 class EverywhereRoute(OperatorRoute):
     """What is about no single namespace is for roles on everything."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import FastAPI, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleetroot.api import (
@@ -24,15 +23,22 @@ from fleetroot.api import (
     operator,
     pki_distribution,
     policies,
+    server,
     tokens,
 )
-from fleetroot.api.access import ReaderOrLoopback
 from fleetroot.api.arm import certificate_authorities, certificate_policies
 from fleetroot.api.arm import credentials as arm_credentials
 from fleetroot.api.arm import devices as arm_devices
 from fleetroot.api.arm import namespaces as arm_namespaces
 from fleetroot.api.arm import operations as arm_operations
 from fleetroot.api.arm import policies as arm_policies
+from fleetroot.api.description import (
+    MANAGEMENT_API,
+    OPERATOR_API,
+    PROVISIONING_API,
+    SERVER,
+    operation_id,
+)
 from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
 from fleetroot.api.services import Services
 from fleetroot.api.tracing import Traced
@@ -73,24 +79,12 @@ def https_application(
     metrics: CollectorRegistry,
 ) -> FastAPI:
     """What operators and services find on the HTTPS port: health, metrics, the operator and
-    management APIs, and the provisioning service API.
+    management APIs, the provisioning service API, and the description of all of it.
     """
-    app = _application(services, refusals, max_body_bytes)
-    for router in (*OPERATOR, *MANAGEMENT):
-        app.include_router(router)
-    app.include_router(enrollments.router)
-
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """Answers 200 when the server is ready, and 503 when its database is not."""
-        await services.registry.ping()
-        return {"status": "ready"}
-
-    @app.get("/metrics")
-    async def metrics_(_: ReaderOrLoopback) -> Response:
-        """Metrics in Prometheus's text format; without a token from this machine only."""
-        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
-
+    app = console_application(services, refusals, max_body_bytes)
+    app.include_router(enrollments.router, tags=[PROVISIONING_API])
+    app.include_router(server.metrics, tags=[SERVER])
+    app.state.metrics = metrics
     return app
 
 
@@ -114,19 +108,17 @@ class DevicePort:
 
 
 def console_application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
-    """The console port: the operator and management APIs, for clients that must not be asked for a
-    certificate.
+    """The console port: the operator and management APIs and their description, for clients that
+    must not be asked for a certificate.
     """
     app = _application(services, refusals, max_body_bytes)
-    for router in (*OPERATOR, *MANAGEMENT):
-        app.include_router(router)
-
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """As on the HTTPS port."""
-        await services.registry.ping()
-        return {"status": "ready"}
-
+    for router in OPERATOR:
+        app.include_router(router, tags=[OPERATOR_API])
+    for router in MANAGEMENT:
+        app.include_router(router, tags=[MANAGEMENT_API])
+    for router in (server.health, server.description):
+        app.include_router(router, tags=[SERVER])
+    app.state.document = None
     return app
 
 
@@ -139,7 +131,11 @@ def http_application(services: Services, refusals: Refusals, max_body_bytes: int
 
 def _application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
     app = FastAPI(
-        title="Fleetroot", version=services.version, openapi_url=None, redirect_slashes=False
+        title="Fleetroot",
+        version=services.version,
+        openapi_url=None,  # FastAPI's own is for everybody; `server.openapi` is not
+        redirect_slashes=False,
+        generate_unique_id_function=operation_id,
     )
     app.state.services = services
     app.state.refusals = refusals

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleetroot import sas
 from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, authenticate, bearer_of, shared_access_token
+from fleetroot.api.description import BEARER, SHARED_ACCESS
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.api.tracing import peer_of, trace_id_of
@@ -59,6 +60,8 @@ _Version = Annotated[str, Depends(_api_version)]
 
 
 class _EnrollmentRoute(AuthorizedRoute):
+    schemes = (BEARER, SHARED_ACCESS)
+
     async def authorize(self, request: Request) -> None:
         administration = services_of(request).administration
         service = await administration.service()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.routing import Match
 from starlette.types import Scope
+
+from fleetroot.api.description import BEARER, ErrorBody, answers, with_refusals
 
 
 class AuthorizedRoute(APIRoute):
@@ -17,7 +20,27 @@ class AuthorizedRoute(APIRoute):
 
     FastAPI's dependencies come too late for that. The path matches in any case and with a slash
     behind it, as service SDKs send it; what its parameters hold keeps its spelling.
+
+    Attributes:
+        error_body: what its errors are answered with.
+        schemes: the credentials that it takes, by their names in the OpenAPI document.
     """
+
+    error_body: ClassVar[type[BaseModel]] = ErrorBody
+    schemes: ClassVar[tuple[str, ...]] = (BEARER,)
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        refused = (400, 401, 403, 413, 503, *((404,) if "{" in path else ()))
+        described = answers(*refused) | (more.pop("responses", None) or {})
+        extra = dict(more.pop("openapi_extra", None) or {})
+        extra["security"] = [{scheme: []} for scheme in self.schemes]
+        super().__init__(
+            path,
+            endpoint,
+            responses=with_refusals(described, self.error_body),
+            openapi_extra=extra,
+            **more,
+        )
 
     async def authorize(self, request: Request) -> None:
         """Lets the caller pass. A kind of route that does not say who may pass lets nobody.

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, needs
+from fleetroot.api.arm.resources import Page, Resource
 from fleetroot.api.arm.routing import (
     NAMESPACE,
     PAGE,
     ArmRoute,
-    creates_only,
-    if_match,
+    IfMatch,
+    IfNoneMatch,
+    SkipToken,
     namespace_of,
     namespace_path,
     page_of,
     resource,
-    skip_token,
 )
+from fleetroot.api.description import Responses, answers
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
@@ -85,10 +87,39 @@ class RevokeBody(_Wire):
     disable: bool | None = None
 
 
-@router.put(NAMESPACE + "/devices/{device}")
+class DeviceProperties(Properties):
+    """A device's properties, as they are answered."""
+
+    uuid: str
+    enabled: bool
+    version: int
+    last_transition_time: str = Field(alias="lastTransitionTime")
+    provisioning_state: Literal["Succeeded"] = Field(alias="provisioningState")
+
+
+class DeviceResource(Resource):
+    """A device."""
+
+    properties: DeviceProperties
+
+
+_MADE: Final[Responses] = {201: {"model": DeviceResource, "description": "It was made."}}
+
+
+@router.put(
+    NAMESPACE + "/devices/{device}",
+    response_model=DeviceResource,
+    response_model_exclude_unset=True,
+    responses=_MADE | answers(412),
+)
 @needs(Permission.WRITE_DEVICES)
 async def put(
-    request: Request, device: str, body: DeviceBody, response: Response
+    request: Request,
+    device: str,
+    body: DeviceBody,
+    response: Response,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> dict[str, Any]:
     """Creates a device, or replaces its description."""
     namespace, services = namespace_of(request), services_of(request)
@@ -99,17 +130,24 @@ async def put(
         Description(body.location, body.tags or {}, _kept(properties)),
         enabled=properties.enabled is not False,
         policy=_policy_name(namespace, properties.policy),
-        if_match=if_match(request),
-        create_only=creates_only(request),
+        if_match=if_match,
+        create_only=if_none_match == "*",
         by=actor_of(request),
     )
     response.status_code = 201 if created else 200
     return await _shown(request, namespace, described)
 
 
-@router.patch(NAMESPACE + "/devices/{device}")
+@router.patch(
+    NAMESPACE + "/devices/{device}",
+    response_model=DeviceResource,
+    response_model_exclude_unset=True,
+    responses=answers(412),
+)
 @needs(Permission.WRITE_DEVICES)
-async def patch(request: Request, device: str, body: UpdateBody) -> dict[str, Any]:
+async def patch(
+    request: Request, device: str, body: UpdateBody, if_match: IfMatch = None
+) -> dict[str, Any]:
     """Changes a device."""
     namespace = namespace_of(request)
     described = await services_of(request).device_resources.update(
@@ -119,13 +157,17 @@ async def patch(request: Request, device: str, body: UpdateBody) -> dict[str, An
         properties=_given(body.properties),
         enabled=body.properties.enabled,
         policy=_policy_name(namespace, body.properties.policy),
-        if_match=if_match(request),
+        if_match=if_match,
         by=actor_of(request),
     )
     return await _shown(request, namespace, described)
 
 
-@router.get(NAMESPACE + "/devices/{device}")
+@router.get(
+    NAMESPACE + "/devices/{device}",
+    response_model=DeviceResource,
+    response_model_exclude_unset=True,
+)
 @needs(Permission.READ)
 async def get(request: Request, device: str) -> dict[str, Any]:
     """One device."""
@@ -134,25 +176,27 @@ async def get(request: Request, device: str) -> dict[str, Any]:
     return await _shown(request, namespace, described)
 
 
-@router.get(NAMESPACE + "/devices")
+@router.get(
+    NAMESPACE + "/devices",
+    response_model=Page[DeviceResource],
+    response_model_exclude_unset=True,
+)
 @needs(Permission.READ)
-async def list_(request: Request) -> dict[str, Any]:
+async def list_(request: Request, after: SkipToken = "") -> dict[str, Any]:
     """A page of devices, by their ids."""
     namespace = namespace_of(request)
-    found = await services_of(request).device_resources.page(
-        namespace, after=skip_token(request), limit=PAGE
-    )
+    found = await services_of(request).device_resources.page(namespace, after=after, limit=PAGE)
     names = await _policy_names(request, namespace)
     values = [_resource(namespace, one, names) for one in found]
     return page_of(request, values, limit=PAGE, last=found[-1].device.device_id if found else None)
 
 
-@router.delete(NAMESPACE + "/devices/{device}")
+@router.delete(NAMESPACE + "/devices/{device}", status_code=204, responses=answers(412))
 @needs(Permission.WRITE_DEVICES)
-async def delete(request: Request, device: str) -> Response:
+async def delete(request: Request, device: str, if_match: IfMatch = None) -> Response:
     """Deletes a device: its certificates are revoked."""
     await services_of(request).device_resources.delete(
-        namespace_of(request), device, if_match=if_match(request), by=actor_of(request)
+        namespace_of(request), device, if_match=if_match, by=actor_of(request)
     )
     return Response(status_code=204)
 

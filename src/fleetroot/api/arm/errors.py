@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from fleetroot.errors import ApprovalNeeded, ErrorCode, FleetrootError
 
 PATHS: Final = ("/subscriptions/", "/providers/")
@@ -31,6 +33,35 @@ _CODES_OF_REASONS: Final = {
     "property change not allowed": "PropertyChangeNotAllowed",
     "no such subscription": "SubscriptionNotFound",
 }
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ArmErrorInfo(_Part):
+    """More for the caller."""
+
+    type: str
+    info: dict[str, str]
+
+
+class ArmErrorDetail(_Part):
+    """What went wrong; `code` is for programs."""
+
+    code: str
+    message: str
+    target: str = Field(default="", description="What it is about; mostly left out.")
+    details: list[ArmErrorDetail]
+    additional_info: list[ArmErrorInfo] = Field(
+        default=[], serialization_alias="additionalInfo", description="Mostly left out."
+    )
+
+
+class ArmErrorBody(_Part):
+    """What an error of the management API is answered with."""
+
+    error: ArmErrorDetail
 
 
 def is_arm(path: str) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from fastapi import Request
+from fastapi import Header, Query, Request
+from pydantic import AfterValidator
 
 from fleetroot.access import EVERYWHERE, Caller, Permission
 from fleetroot.api.access import authenticate, permission_of
+from fleetroot.api.arm.errors import ArmErrorBody
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
@@ -31,16 +35,51 @@ REGISTRY_VERSIONS: Final = (
 _MAX_ETAG: Final = 256
 
 
+def _bare(etag: str | None) -> str | None:
+    return None if etag is None else etag.strip().removeprefix("W/").strip('"')
+
+
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=_MAX_ETAG,
+        description="The etag that must be there, bare or in quotes, or `*`.",
+    ),
+    AfterValidator(_bare),
+]
+"""The etag that must be there, without its quotes; `*` for any, None for none."""
+
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match", max_length=_MAX_ETAG, description="`*`: nothing may be there yet."
+    ),
+]
+"""`*` where nothing may be there yet."""
+
+SkipToken = Annotated[
+    str, Query(alias="$skipToken", max_length=512, description="That of a page's `nextLink`.")
+]
+"""Behind which name a page begins."""
+
+
 class ArmRoute(AuthorizedRoute):
     """A route whose path may name a namespace, on which the caller needs the endpoint's permission;
     without one, everywhere.
+
+    What it reads itself it describes itself: `api-version`, and those names in its path that the
+    endpoint does not take.
     """
 
     versions: ClassVar[tuple[str, ...]] = REGISTRY_VERSIONS
+    error_body = ArmErrorBody
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         self.permission = permission_of(path, endpoint)
-        super().__init__(path, endpoint, **more)
+        extra = dict(more.pop("openapi_extra", None) or {})
+        extra["parameters"] = [*_names_above(path, endpoint), _api_version(self.versions)]
+        super().__init__(path, endpoint, openapi_extra=extra, **more)
 
     async def authorize(self, request: Request) -> None:
         caller = await authenticate(request)
@@ -73,6 +112,24 @@ class NamespaceItselfRoute(ArmRoute):
     def _let_pass_without(self, request: Request, caller: Caller, missing: NotFound) -> None:
         caller.require(self.permission, EVERYWHERE)
         request.state.namespace = None
+
+
+def _api_version(versions: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "name": "api-version",
+        "in": "query",
+        "required": True,
+        "schema": {"type": "string", "enum": list(versions)},
+    }
+
+
+def _names_above(path: str, endpoint: Callable[..., Any]) -> list[dict[str, Any]]:
+    taken = inspect.signature(endpoint).parameters
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+        if name not in taken
+    ]
 
 
 def check_api_version(request: Request, versions: tuple[str, ...]) -> None:

@@ -1,0 +1,135 @@
+"""What the OpenAPI document says of all calls alike: how they can be refused, who may ask, and how
+they are called.
+
+A kind of route says what it asks of its callers, here in the words of the document; a route adds
+only what is its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+
+Responses = dict[int | str, dict[str, Any]]
+
+BEARER: Final = "bearer"
+SHARED_ACCESS: Final = "sharedAccessSignature"
+SERVER: Final = "server"
+OPERATOR_API: Final = "operator"
+MANAGEMENT_API: Final = "management"
+PROVISIONING_API: Final = "provisioning service"
+_TAGS: Final = {
+    SERVER: "What the server tells of itself.",
+    OPERATOR_API: "What the CLI and the console ask.",
+    MANAGEMENT_API: "In the shape of Azure Resource Manager.",
+    PROVISIONING_API: "Enrollments and enrollment groups.",
+}
+_SECURITY_SCHEMES: Final = {
+    BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of this server, or of an OIDC issuer that it trusts.",
+    },
+    SHARED_ACCESS: {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "A shared access signature of one of the provisioning service's policies.",
+    },
+}
+_DESCRIPTION: Final = """\
+Names in JSON are camel case, times ISO 8601 in UTC, fingerprints and serial numbers lower-case
+hexadecimal. Paths match in any case, with or without a slash behind. Every answer has the header
+`x-ms-request-id`, by which the audit log knows the request.
+
+Devices speak to this server by the protocols of hub and provisioning service, and relying parties
+fetch certificates, revocation lists and OCSP answers at the plain port: neither is described here.
+"""
+_REFUSALS: Final = {
+    400: "A parameter or the body is not as it must be.",
+    401: "No credential, or one that is not good any more.",
+    403: "The caller's roles do not reach this, or a second person must approve it first.",
+    404: "What the request names does not exist.",
+    409: "Something of that name exists, or what is named is in a state that does not allow this.",
+    412: "The resource changed since its etag was read, or is not there.",
+    413: "The body is over its limit.",
+    503: "A part that the answer needs is away for now.",
+}
+_HEADERS: Final[dict[int, dict[str, Any]]] = {
+    401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
+    503: {
+        "Retry-After": {
+            "description": "Seconds after which a retry makes sense.",
+            "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        }
+    },
+}
+
+
+class ErrorBody(BaseModel):
+    """What an error of the operator and provisioning service APIs is answered with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error_code: int = Field(
+        serialization_alias="errorCode",
+        ge=400000,
+        le=599999,
+        description="Its first three digits are the HTTP status.",
+    )
+    tracking_id: str = Field(serialization_alias="trackingId")
+    message: str
+    info: dict[str, str] = Field(default={}, description="More for the caller; mostly left out.")
+    timestamp_utc: str = Field(
+        serialization_alias="timestampUtc", json_schema_extra={"format": "date-time"}
+    )
+
+
+def answers(*statuses: int) -> Responses:
+    """For a route's `responses`: which refusals it can answer with beside those of its kind."""
+    return {status: {} for status in statuses}
+
+
+def with_refusals(described: Responses, error_body: type[BaseModel] = ErrorBody) -> Responses:
+    """What `described` says, and of those answers that are refusals, what they have in common."""
+    return {
+        status: {
+            "model": error_body,
+            "description": _REFUSALS[status],
+            "headers": _HEADERS.get(status, {}),
+            **answer,
+        }
+        if isinstance(status, int) and status in _REFUSALS
+        else answer
+        for status, answer in described.items()
+    }
+
+
+def operation_id(route: APIRoute) -> str:
+    """`area_call`: the module of the endpoint and its name. Clients are generated from it."""
+    module = route.endpoint.__module__.partition("fleetroot.api.")[2]
+    return "_".join((*module.split("."), route.name.strip("_")))
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of all that `app` serves."""
+    described = get_openapi(
+        title="Fleetroot",
+        version=app.version,
+        description=_DESCRIPTION,
+        routes=app.routes,
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+    )
+    components = described["components"]
+    components["securitySchemes"] = _SECURITY_SCHEMES
+    # FastAPI describes its own answer to a bad parameter or body; `errors` answers 400 instead.
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
+    for path in described["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    return described
