@@ -117,12 +117,6 @@ def actor_of(request: Request) -> Actor:
     return actor
 
 
-def if_match_of(request: Request) -> str | None:
-    """The etag of a request's If-Match, without its quotes; `*` for any, None for none."""
-    header = request.headers.get("if-match")
-    return None if header is None else header.strip().removeprefix("W/").strip('"')
-
-
 def shared_access_token(request: Request) -> SasToken:
     """The request's shared access signature, parsed and not verified.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import SkipJsonSchema
 
 from fleetroot.clock import iso8601
 
 T = TypeVar("T")
+N = TypeVar("N")
 
 Time = Annotated[
     datetime,
@@ -25,6 +27,14 @@ Hex = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]*$"}, mode="serialization"),
 ]
 """Lower-case hexadecimal."""
+
+Nothing = SkipJsonSchema[None]
+"""Of a field that is left out where there is nothing, with the default `left_out()`."""
+
+
+def left_out() -> Any:
+    """The default of a field of type `… | Nothing`."""
+    return Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Answer(BaseModel):
@@ -41,3 +51,9 @@ class Listed(Answer, Generic[T]):
     """Everything there is."""
 
     value: list[T]
+
+
+class Page(Listed[T], Generic[T, N]):
+    """A part of it; `next` asks for the one behind, and is null on the last."""
+
+    next: N | None

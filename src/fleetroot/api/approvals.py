@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 
 from fleetroot.access import Permission
 from fleetroot.access.approvals import Approval
 from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.description import answers
 from fleetroot.api.services import Services, services_of
-from fleetroot.clock import iso8601
 
 router = APIRouter(prefix="/fleetroot/approvals", route_class=OperatorRoute)
 
 
+class ApprovalAnswer(Answer):
+    """A request for a second person's approval, and what came of it."""
+
+    id: str
+    action: str
+    subject: str
+    status: str
+    requested_by: str
+    requested_at: Time
+    expires_at: Time
+    decided_by: str | None
+    decided_at: Time | None
+
+
 @router.get("")
 @needs(Permission.READ)
-async def list_(request: Request) -> dict[str, Any]:
+async def list_(request: Request) -> Listed[ApprovalAnswer]:
     """The newest requests, newest first."""
     services = services_of(request)
-    return {"value": [_shown(services, one) for one in await services.access.approvals()]}
+    return Listed(value=[_shown(services, one) for one in await services.access.approvals()])
 
 
-@router.post("/{approval_id}/approve")
+@router.post("/{approval_id}/approve", responses=answers(409))
 @needs(Permission.APPROVE)
-async def approve(request: Request, approval_id: str) -> dict[str, Any]:
+async def approve(request: Request, approval_id: str) -> ApprovalAnswer:
     """Approves a request; whoever asked can now do it, once."""
     return await _decide(request, approval_id, approve=True)
 
 
-@router.post("/{approval_id}/reject")
+@router.post("/{approval_id}/reject", responses=answers(409))
 @needs(Permission.APPROVE)
-async def reject(request: Request, approval_id: str) -> dict[str, Any]:
+async def reject(request: Request, approval_id: str) -> ApprovalAnswer:
     """Rejects a request."""
     return await _decide(request, approval_id, approve=False)
 
 
-async def _decide(request: Request, approval_id: str, *, approve: bool) -> dict[str, Any]:
+async def _decide(request: Request, approval_id: str, *, approve: bool) -> ApprovalAnswer:
     services = services_of(request)
     return _shown(
         services,
@@ -45,15 +58,15 @@ async def _decide(request: Request, approval_id: str, *, approve: bool) -> dict[
     )
 
 
-def _shown(services: Services, approval: Approval) -> dict[str, Any]:
-    return {
-        "id": approval.id,
-        "action": approval.action,
-        "subject": approval.subject,
-        "status": approval.status(services.clock.now()),
-        "requestedBy": approval.requested_by,
-        "requestedAt": iso8601(approval.requested_at),
-        "expiresAt": iso8601(approval.expires_at),
-        "decidedBy": approval.decided_by,
-        "decidedAt": iso8601(approval.decided_at) if approval.decided_at else None,
-    }
+def _shown(services: Services, approval: Approval) -> ApprovalAnswer:
+    return ApprovalAnswer(
+        id=approval.id,
+        action=approval.action,
+        subject=approval.subject,
+        status=approval.status(services.clock.now()),
+        requested_by=approval.requested_by,
+        requested_at=approval.requested_at,
+        expires_at=approval.expires_at,
+        decided_by=approval.decided_by,
+        decided_at=approval.decided_at,
+    )

@@ -31,15 +31,21 @@ class BackupBody(BaseModel):
     passphrase: _Secret = None
 
 
-@router.post("")
+class ArchiveResponse(StreamingResponse):
+    """A sealed archive."""
+
+    media_type = "application/octet-stream"
+
+
+@router.post("", response_class=ArchiveResponse)
 @needs(Permission.BACK_UP)
-async def take(request: Request, body: BackupBody) -> StreamingResponse:
+async def take(request: Request, body: BackupBody) -> ArchiveResponse:
     """A sealed backup, as a stream."""
     services, actor = services_of(request), actor_of(request)
     key = _key_of(body)
     await services.access.claim(Guarded.BACK_UP, "installation", by=actor)
     stream = await services.backups.take(key, by=actor)
-    return StreamingResponse(stream, media_type="application/octet-stream")
+    return ArchiveResponse(stream)
 
 
 def _key_of(body: BackupBody) -> ArchiveKey:

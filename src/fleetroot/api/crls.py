@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import Permission
 from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Hex, Time
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.registry.revocation_lists import ListHead
 from fleetroot.registry.third_party_lists import ThirdPartyList
@@ -33,23 +33,55 @@ class UploadBody(BaseModel):
     ca_certificate: _Base64 | None = Field(default=None, alias="caCertificate")
 
 
+class OwnListAnswer(Answer):
+    """A shard of a CA's own list. `number` is decimal."""
+
+    authority: str
+    shard: int
+    number: str
+    this_update: Time
+    next_update: Time
+    revoked: int
+
+
+class ThirdPartyListAnswer(Answer):
+    """A list that was brought here. `number` is decimal."""
+
+    id: str
+    issuer: str
+    distribution_point: str | None
+    number: str | None
+    this_update: Time
+    next_update: Time | None
+    entries: int
+    sha256: Hex
+    uploaded_at: Time
+
+
+class ListsAnswer(Answer):
+    """Every revocation list."""
+
+    own: list[OwnListAnswer]
+    third_party: list[ThirdPartyListAnswer]
+
+
 @router.get("")
 @needs(Permission.READ)
-async def list_(request: Request) -> dict[str, Any]:
+async def list_(request: Request) -> ListsAnswer:
     """Every list: `own`, by CA and shard, and `thirdParty`, by the CA's name."""
     services = services_of(request)
     namespace = services.namespace
     ours = {authority.id for authority in await services.registry.authorities(namespace)}
     heads = await services.publisher.heads()
-    return {
-        "own": [_own(head) for head in heads if head.authority_id in ours],
-        "thirdParty": [_shown(one) for one in await services.third_party_lists.all(namespace)],
-    }
+    return ListsAnswer(
+        own=[_own(head) for head in heads if head.authority_id in ours],
+        third_party=[_shown(one) for one in await services.third_party_lists.all(namespace)],
+    )
 
 
 @router.post("/third-party")
 @needs(Permission.WRITE_CREDENTIALS)
-async def upload(request: Request, body: UploadBody) -> dict[str, Any]:
+async def upload(request: Request, body: UploadBody) -> ThirdPartyListAnswer:
     """Takes a third-party CA's list in place of the one before."""
     services = services_of(request)
     certificate = body.ca_certificate
@@ -79,26 +111,26 @@ def _decode(field: str, text: str) -> bytes:
         raise InvalidArgument(f"{field}: not base64") from None
 
 
-def _own(head: ListHead) -> dict[str, Any]:
-    return {
-        "authority": head.authority_id,
-        "shard": head.shard,
-        "number": str(head.number),  # JSON's numbers lose digits in some readers
-        "thisUpdate": iso8601(head.this_update),
-        "nextUpdate": iso8601(head.next_update),
-        "revoked": head.covers,
-    }
+def _own(head: ListHead) -> OwnListAnswer:
+    return OwnListAnswer(
+        authority=head.authority_id,
+        shard=head.shard,
+        number=str(head.number),  # JSON's numbers lose digits in some readers
+        this_update=head.this_update,
+        next_update=head.next_update,
+        revoked=head.covers,
+    )
 
 
-def _shown(one: ThirdPartyList) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "issuer": one.subject,
-        "distributionPoint": one.scope,
-        "number": None if one.number is None else str(int(one.number, 16)),
-        "thisUpdate": iso8601(one.this_update),
-        "nextUpdate": iso8601(one.next_update) if one.next_update else None,
-        "entries": one.entries,
-        "sha256": one.sha256.hex(),
-        "uploadedAt": iso8601(one.uploaded_at),
-    }
+def _shown(one: ThirdPartyList) -> ThirdPartyListAnswer:
+    return ThirdPartyListAnswer(
+        id=one.id,
+        issuer=one.subject,
+        distribution_point=one.scope,
+        number=None if one.number is None else str(int(one.number, 16)),
+        this_update=one.this_update,
+        next_update=one.next_update,
+        entries=one.entries,
+        sha256=one.sha256,
+        uploaded_at=one.uploaded_at,
+    )

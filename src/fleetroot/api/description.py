@@ -132,4 +132,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path in described["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+            for status, answer in operation["responses"].items():
+                # It takes an error for one in the media type of the route's good answer.
+                if int(status) in _REFUSALS:
+                    (shown,) = answer["content"].values()
+                    answer["content"] = {"application/json": shown}
     return described

@@ -12,21 +12,22 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot import sas
 from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, authenticate, bearer_of, shared_access_token
-from fleetroot.api.description import BEARER, SHARED_ACCESS
+from fleetroot.api.answers import Answer, Nothing, Time, left_out
+from fleetroot.api.description import BEARER, SHARED_ACCESS, answers
+from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.api.tracing import peer_of, trace_id_of
 from fleetroot.audit import Actor, ActorKind
-from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.provisioning.administration import EnrollmentWithKeys
-from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, Service
+from fleetroot.provisioning.model import Attestation, EnrollmentKind, EnrollmentSettings, Service
 from fleetroot.registry.shared_access import Right
 
 # Those before 2025 do not know `credentialPolicyName`.
@@ -99,11 +100,15 @@ class _Wire(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
 
+_Key = Annotated[str | None, Field(max_length=1024)]
+_Name = Annotated[str, Field(max_length=256)]
+
+
 class SymmetricKeyBody(_Wire):
     """Keys are base64; an empty one means: generate, or keep."""
 
-    primary_key: str | None = Field(default=None, alias="primaryKey")
-    secondary_key: str | None = Field(default=None, alias="secondaryKey")
+    primary_key: _Key = Field(default=None, alias="primaryKey")
+    secondary_key: _Key = Field(default=None, alias="secondaryKey")
 
 
 class AttestationBody(_Wire):
@@ -136,9 +141,9 @@ class InitialTwinBody(_Wire):
 class EnrollmentBody(_Wire):
     """An enrollment or an enrollment group, as it is sent."""
 
-    registration_id: str | None = Field(default=None, alias="registrationId")
-    enrollment_group_id: str | None = Field(default=None, alias="enrollmentGroupId")
-    device_id: str | None = Field(default=None, alias="deviceId")
+    registration_id: _Name | None = Field(default=None, alias="registrationId")
+    enrollment_group_id: _Name | None = Field(default=None, alias="enrollmentGroupId")
+    device_id: _Name | None = Field(default=None, alias="deviceId")
     attestation: AttestationBody
     provisioning_status: Literal["enabled", "disabled"] = Field(
         default="enabled", alias="provisioningStatus"
@@ -149,78 +154,118 @@ class EnrollmentBody(_Wire):
     allocation_policy: Literal["hashed", "static"] | None = Field(
         default=None, alias="allocationPolicy"
     )
-    iot_hub_host_name: str | None = Field(default=None, alias="iotHubHostName")
-    iot_hubs: list[str] | None = Field(default=None, alias="iotHubs")
+    iot_hub_host_name: _Name | None = Field(default=None, alias="iotHubHostName")
+    iot_hubs: list[_Name] | None = Field(default=None, alias="iotHubs")
     initial_twin: InitialTwinBody | None = Field(default=None, alias="initialTwin")
-    credential_policy_name: str | None = Field(default=None, alias="credentialPolicyName")
+    credential_policy_name: _Name | None = Field(default=None, alias="credentialPolicyName")
 
 
-_IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=256)]
+class SymmetricKeyAnswer(Answer):
+    """Keys, base64."""
+
+    primary_key: str = Field(repr=False)
+    secondary_key: str = Field(repr=False)
 
 
-@router.put("/enrollments/{id_}")
+class AttestationAnswer(Answer):
+    """How the devices prove who they are."""
+
+    type: Attestation
+    symmetric_key: SymmetricKeyAnswer
+
+
+class ReprovisionAnswer(Answer):
+    """What happens when a device comes again."""
+
+    update_hub_assignment: bool
+    migrate_device_data: bool
+
+
+class EnrollmentAnswer(Answer):
+    """An enrollment (`registrationId`) or an enrollment group (`enrollmentGroupId`)."""
+
+    registration_id: str | Nothing = left_out()
+    enrollment_group_id: str | Nothing = left_out()
+    attestation: AttestationAnswer
+    provisioning_status: Literal["enabled", "disabled"]
+    reprovision_policy: ReprovisionAnswer
+    allocation_policy: Literal["static", "hashed"]
+    etag: str
+    created: Time = Field(serialization_alias="createdDateTimeUtc")
+    updated: Time = Field(serialization_alias="lastUpdatedDateTimeUtc")
+    device_id: str | Nothing = left_out()
+    initial_twin: dict[str, Any] | Nothing = left_out()
+    iot_hubs: list[str] | Nothing = left_out()
+    credential_policy_name: str | Nothing = left_out()
+
+
+@router.put("/enrollments/{registration_id}", responses=answers(409, 412))
 async def put_enrollment(
     request: Request,
     service: _Service,
     version: _Version,
-    id_: str,
+    registration_id: str,
     body: EnrollmentBody,
-    if_match: _IfMatch = None,
-) -> dict[str, Any]:
+    if_match: IfMatch = None,
+) -> EnrollmentAnswer:
     """Creates or replaces an individual enrollment."""
-    return await _put(request, service, EnrollmentKind.INDIVIDUAL, version, id_, body, if_match)
+    return await _put(
+        request, service, EnrollmentKind.INDIVIDUAL, version, registration_id, body, if_match
+    )
 
 
-@router.put("/enrollmentGroups/{id_}")
+@router.put("/enrollmentGroups/{group_id}", responses=answers(409, 412))
 async def put_group(
     request: Request,
     service: _Service,
     version: _Version,
-    id_: str,
+    group_id: str,
     body: EnrollmentBody,
-    if_match: _IfMatch = None,
-) -> dict[str, Any]:
+    if_match: IfMatch = None,
+) -> EnrollmentAnswer:
     """Creates or replaces an enrollment group."""
-    return await _put(request, service, EnrollmentKind.GROUP, version, id_, body, if_match)
+    return await _put(request, service, EnrollmentKind.GROUP, version, group_id, body, if_match)
 
 
-@router.get("/enrollments/{id_}")
-async def get_enrollment(request: Request, service: _Service, id_: str) -> dict[str, Any]:
+@router.get("/enrollments/{registration_id}")
+async def get_enrollment(
+    request: Request, service: _Service, registration_id: str
+) -> EnrollmentAnswer:
     """One individual enrollment."""
-    return await _get(request, service, EnrollmentKind.INDIVIDUAL, id_)
+    return await _get(request, service, EnrollmentKind.INDIVIDUAL, registration_id)
 
 
-@router.get("/enrollmentGroups/{id_}")
-async def get_group(request: Request, service: _Service, id_: str) -> dict[str, Any]:
+@router.get("/enrollmentGroups/{group_id}")
+async def get_group(request: Request, service: _Service, group_id: str) -> EnrollmentAnswer:
     """One enrollment group."""
-    return await _get(request, service, EnrollmentKind.GROUP, id_)
+    return await _get(request, service, EnrollmentKind.GROUP, group_id)
 
 
-@router.delete("/enrollments/{id_}", status_code=204)
+@router.delete("/enrollments/{registration_id}", status_code=204, responses=answers(412))
 async def delete_enrollment(
-    request: Request, service: _Service, id_: str, if_match: _IfMatch = None
+    request: Request, service: _Service, registration_id: str, if_match: IfMatch = None
 ) -> Response:
     """Deletes an individual enrollment."""
     await services_of(request).administration.delete(
-        service, EnrollmentKind.INDIVIDUAL, id_, _etag(if_match), by=actor_of(request)
+        service, EnrollmentKind.INDIVIDUAL, registration_id, if_match, by=actor_of(request)
     )
     return Response(status_code=204)
 
 
-@router.delete("/enrollmentGroups/{id_}", status_code=204)
+@router.delete("/enrollmentGroups/{group_id}", status_code=204, responses=answers(412))
 async def delete_group(
-    request: Request, service: _Service, id_: str, if_match: _IfMatch = None
+    request: Request, service: _Service, group_id: str, if_match: IfMatch = None
 ) -> Response:
     """Deletes an enrollment group."""
     await services_of(request).administration.delete(
-        service, EnrollmentKind.GROUP, id_, _etag(if_match), by=actor_of(request)
+        service, EnrollmentKind.GROUP, group_id, if_match, by=actor_of(request)
     )
     return Response(status_code=204)
 
 
 async def _get(
     request: Request, service: Service, kind: EnrollmentKind, id_: str
-) -> dict[str, Any]:
+) -> EnrollmentAnswer:
     found = await services_of(request).administration.get(service, kind, id_)
     return await _shown(request, service, found)
 
@@ -233,7 +278,7 @@ async def _put(
     id_: str,
     body: EnrollmentBody,
     if_match: str | None,
-) -> dict[str, Any]:
+) -> EnrollmentAnswer:
     administration = services_of(request).administration
     named = body.registration_id if kind is EnrollmentKind.INDIVIDUAL else body.enrollment_group_id
     if named is not None and named.lower() != id_.lower():
@@ -258,7 +303,7 @@ async def _put(
         secondary_key=sas.decode_key(keys.secondary_key) if keys.secondary_key else None,
         keep_policy=version < _KNOWS_POLICIES
         and "credential_policy_name" not in body.model_fields_set,
-        if_match=_etag(if_match),
+        if_match=if_match,
         by=actor_of(request),
     )
     return await _shown(request, service, made)
@@ -286,44 +331,37 @@ async def _hub_id(request: Request, service: Service, body: EnrollmentBody) -> s
     return hub_id
 
 
-def _etag(if_match: str | None) -> str | None:
-    return if_match.strip('"') if if_match else None
-
-
-async def _shown(request: Request, service: Service, found: EnrollmentWithKeys) -> dict[str, Any]:
+async def _shown(request: Request, service: Service, found: EnrollmentWithKeys) -> EnrollmentAnswer:
     enrollment, settings = found.enrollment, found.enrollment.settings
     administration = services_of(request).administration
-    id_field = (
-        "registrationId" if enrollment.kind is EnrollmentKind.INDIVIDUAL else "enrollmentGroupId"
-    )
-    shown: dict[str, Any] = {
-        id_field: enrollment.id,
-        "attestation": {
-            "type": settings.attestation.value,
-            "symmetricKey": {
-                "primaryKey": sas.encode_key(found.keys.primary),
-                "secondaryKey": sas.encode_key(found.keys.secondary),
-            },
-        },
-        "provisioningStatus": "enabled" if settings.enabled else "disabled",
-        "reprovisionPolicy": {
-            "updateHubAssignment": settings.update_hub_assignment,
-            "migrateDeviceData": settings.migrate_device_data,
-        },
-        "allocationPolicy": "static" if settings.hub_id else "hashed",
-        "etag": enrollment.etag,
-        "createdDateTimeUtc": iso8601(enrollment.created_at),
-        "lastUpdatedDateTimeUtc": iso8601(enrollment.updated_at),
-    }
-    if settings.device_id:
-        shown["deviceId"] = settings.device_id
-    if settings.initial_twin:
-        shown["initialTwin"] = orjson.loads(settings.initial_twin)
+    is_group = enrollment.kind is EnrollmentKind.GROUP
+    hosts = policy = None
     if settings.hub_id:
         linked = await administration.linked_hubs(service)
-        hosts = {id_: host for host, id_ in linked.items()}
-        shown["iotHubs"] = [hosts[i] for i in (settings.hub_id,) if i in hosts]
+        hosts = [host for host, id_ in linked.items() if id_ == settings.hub_id]
     if settings.policy_id:
-        names = await administration.policy_names(service)
-        shown["credentialPolicyName"] = names.get(settings.policy_id)
-    return shown
+        policy = (await administration.policy_names(service)).get(settings.policy_id)
+    return EnrollmentAnswer(
+        registration_id=None if is_group else enrollment.id,
+        enrollment_group_id=enrollment.id if is_group else None,
+        attestation=AttestationAnswer(
+            type=settings.attestation,
+            symmetric_key=SymmetricKeyAnswer(
+                primary_key=sas.encode_key(found.keys.primary),
+                secondary_key=sas.encode_key(found.keys.secondary),
+            ),
+        ),
+        provisioning_status="enabled" if settings.enabled else "disabled",
+        reprovision_policy=ReprovisionAnswer(
+            update_hub_assignment=settings.update_hub_assignment,
+            migrate_device_data=settings.migrate_device_data,
+        ),
+        allocation_policy="static" if settings.hub_id else "hashed",
+        etag=enrollment.etag,
+        created=enrollment.created_at,
+        updated=enrollment.updated_at,
+        device_id=settings.device_id or None,
+        initial_twin=orjson.loads(settings.initial_twin) if settings.initial_twin else None,
+        iot_hubs=hosts,
+        credential_policy_name=policy,
+    )

@@ -6,13 +6,15 @@ A key comes in and never goes out.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from fleetroot.access import Permission
 from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Hex
+from fleetroot.api.description import answers
 from fleetroot.api.services import Services, services_of
 from fleetroot.custody import MasterKeyUnusable
 from fleetroot.errors import InvalidArgument
@@ -33,16 +35,34 @@ class RotateBody(BaseModel):
     passphrase: _Secret = None
 
 
+class ChangeAnswer(Answer):
+    """A change of the key, by the ids of both."""
+
+    old: Hex = Field(serialization_alias="from")
+    new: Hex = Field(serialization_alias="to")
+    resealed: int
+    all_resealed: bool
+    in_place: bool
+
+
+class MasterKeyAnswer(Answer):
+    """Where the key is, and the change that is under way."""
+
+    where: str
+    id: Hex
+    change: ChangeAnswer | None
+
+
 @router.get("")
 @needs(Permission.READ)
-async def show(request: Request) -> dict[str, Any]:
+async def show(request: Request) -> MasterKeyAnswer:
     """Where the key is, and the change that is under way."""
     return await _state(services_of(request))
 
 
-@router.post("/rotate")
+@router.post("/rotate", responses=answers(409))
 @needs(Permission.WRITE_ACCESS)
-async def rotate(request: Request, body: RotateBody) -> dict[str, Any]:
+async def rotate(request: Request, body: RotateBody) -> MasterKeyAnswer:
     """Begins to change the key."""
     services = services_of(request)
     if body.key is not None and body.passphrase is not None:
@@ -59,18 +79,18 @@ async def rotate(request: Request, body: RotateBody) -> dict[str, Any]:
     return await _state(services)
 
 
-async def _state(services: Services) -> dict[str, Any]:
+async def _state(services: Services) -> MasterKeyAnswer:
     change = services.rotation.change
-    return {
-        "where": services.master_key_where,
-        "id": services.rotation.key_id.hex(),
-        "change": None
+    return MasterKeyAnswer(
+        where=services.master_key_where,
+        id=services.rotation.key_id,
+        change=None
         if change is None
-        else {
-            "from": change.old_id.hex(),
-            "to": change.new_id.hex(),
-            "resealed": change.resealed,
-            "allResealed": change.all_resealed,
-            "inPlace": change.kept_here or await services.rotation.is_in_place(),
-        },
-    }
+        else ChangeAnswer(
+            old=change.old_id,
+            new=change.new_id,
+            resealed=change.resealed,
+            all_resealed=change.all_resealed,
+            in_place=change.kept_here or await services.rotation.is_in_place(),
+        ),
+    )

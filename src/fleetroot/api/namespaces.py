@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from cryptography import x509
 from fastapi import APIRouter, Request, Response
@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import Permission
 from fleetroot.access.approvals import Guarded
-from fleetroot.api.access import EverywhereRoute, NamespaceRoute, actor_of, if_match_of, needs
-from fleetroot.api.authorities import authority_body
+from fleetroot.api.access import EverywhereRoute, NamespaceRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.authorities import AuthorityAnswer, authority_body
+from fleetroot.api.description import answers
+from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.pki import KeyType
 from fleetroot.registry.model import Credential, Namespace
@@ -53,18 +55,48 @@ class CredentialBody(_Body):
     tags: _Tags = {}
 
 
+class NamespaceAnswer(Answer):
+    """A namespace."""
+
+    name: str
+    id: str
+    tags: dict[str, str]
+    etag: str
+    provisioning_state: Literal["Succeeded"] = "Succeeded"
+    created_at: Time
+    updated_at: Time
+
+
+class CredentialAnswer(Answer):
+    """A namespace's root CA."""
+
+    name: Literal["default"] = "default"
+    root: AuthorityAnswer
+    tags: dict[str, str]
+    etag: str
+    provisioning_state: Literal["Succeeded"] = "Succeeded"
+    created_at: Time
+    updated_at: Time
+
+
+class SynchronizedAnswer(Answer):
+    """How many CAs were new to hubs."""
+
+    synchronized: int
+
+
 @everywhere.get("")
 @needs(Permission.READ)
-async def list_(request: Request) -> dict[str, Any]:
+async def list_(request: Request) -> Listed[NamespaceAnswer]:
     """Every namespace, by name."""
-    return {"value": [_namespace(n) for n in await services_of(request).namespaces.list_all()]}
+    return Listed(value=[_namespace(n) for n in await services_of(request).namespaces.list_all()])
 
 
-@everywhere.put("/{namespace}", status_code=201)
+@everywhere.put("/{namespace}", status_code=201, responses=answers(409))
 @needs(Permission.WRITE_SERVICES)
 async def create(
     request: Request, namespace: str, body: NamespaceBody | None = None
-) -> dict[str, Any]:
+) -> NamespaceAnswer:
     """Makes a namespace."""
     services, body = services_of(request), body or NamespaceBody()
     made = await services.namespaces.create(
@@ -80,38 +112,39 @@ async def create(
 
 @router.get("")
 @needs(Permission.READ)
-async def get(request: Request, namespace: str) -> dict[str, Any]:
+async def get(request: Request, namespace: str) -> NamespaceAnswer:
     """One namespace."""
     return _namespace(await services_of(request).namespaces.get(namespace))
 
 
-@router.patch("")
+@router.patch("", responses=answers(412))
 @needs(Permission.WRITE_SERVICES)
-async def patch(request: Request, namespace: str, body: TagsBody) -> dict[str, Any]:
+async def patch(
+    request: Request, namespace: str, body: TagsBody, if_match: IfMatch = None
+) -> NamespaceAnswer:
     """Replaces a namespace's tags."""
     changed = await services_of(request).namespaces.patch(
-        namespace, body.tags, if_match=if_match_of(request), by=actor_of(request)
+        namespace, body.tags, if_match=if_match, by=actor_of(request)
     )
     return _namespace(changed)
 
 
-@router.delete("", status_code=204)
+@router.delete("", status_code=204, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
-async def delete(request: Request, namespace: str) -> Response:
+async def delete(request: Request, namespace: str, if_match: IfMatch = None) -> Response:
     """Deletes an empty namespace."""
-    await services_of(request).namespaces.delete(
-        namespace, if_match=if_match_of(request), by=actor_of(request)
-    )
+    await services_of(request).namespaces.delete(namespace, if_match=if_match, by=actor_of(request))
     return Response(status_code=204)
 
 
 @router.post("/synchronize")
 @needs(Permission.WRITE_CREDENTIALS)
-async def synchronize(request: Request, namespace: str) -> dict[str, Any]:
+async def synchronize(request: Request, namespace: str) -> SynchronizedAnswer:
     """Pushes the issuing CAs of the namespace's policies to its hubs; how many were new."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
-    return {"synchronized": await services.hubs.synchronize(of, by=actor_of(request))}
+    new = await services.hubs.synchronize(of, by=actor_of(request))
+    return SynchronizedAnswer(synchronized=new)
 
 
 # --- credential
@@ -119,18 +152,18 @@ async def synchronize(request: Request, namespace: str) -> dict[str, Any]:
 
 @router.get("/credential")
 @needs(Permission.READ)
-async def get_credential(request: Request, namespace: str) -> dict[str, Any]:
+async def get_credential(request: Request, namespace: str) -> CredentialAnswer:
     """The namespace's root CA."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
     return _credential(await services.namespaces.credential(of))
 
 
-@router.put("/credential", status_code=201)
+@router.put("/credential", status_code=201, responses=answers(409))
 @needs(Permission.WRITE_CREDENTIALS)
 async def create_credential(
     request: Request, namespace: str, body: CredentialBody | None = None
-) -> dict[str, Any]:
+) -> CredentialAnswer:
     """Makes the namespace's root CA, or takes one whose key is kept elsewhere."""
     services, body = services_of(request), body or CredentialBody()
     of = await services.namespaces.get(namespace)
@@ -145,29 +178,29 @@ async def create_credential(
     return _credential(made)
 
 
-@router.patch("/credential")
+@router.patch("/credential", responses=answers(412))
 @needs(Permission.WRITE_CREDENTIALS)
-async def patch_credential(request: Request, namespace: str, body: TagsBody) -> dict[str, Any]:
+async def patch_credential(
+    request: Request, namespace: str, body: TagsBody, if_match: IfMatch = None
+) -> CredentialAnswer:
     """Replaces the credential's tags."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
     changed = await services.namespaces.patch_credential(
-        of, body.tags, if_match=if_match_of(request), by=actor_of(request)
+        of, body.tags, if_match=if_match, by=actor_of(request)
     )
     return _credential(changed)
 
 
-@router.delete("/credential", status_code=204)
+@router.delete("/credential", status_code=204, responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
-async def delete_credential(request: Request, namespace: str) -> Response:
+async def delete_credential(request: Request, namespace: str, if_match: IfMatch = None) -> Response:
     """Takes the root CA away from the namespace, for good."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
     subject = f"credential/{of.name}/default"
     await services.access.claim(Guarded.DELETE_AUTHORITY, subject, by=actor_of(request))
-    await services.namespaces.delete_credential(
-        of, if_match=if_match_of(request), by=actor_of(request)
-    )
+    await services.namespaces.delete_credential(of, if_match=if_match, by=actor_of(request))
     return Response(status_code=204)
 
 
@@ -178,25 +211,22 @@ def _certificate(pem: str) -> x509.Certificate:
         raise InvalidArgument("offlineRoot: not a certificate in PEM") from error
 
 
-def _namespace(namespace: Namespace) -> dict[str, Any]:
-    return {
-        "name": namespace.name,
-        "id": namespace.id,
-        "tags": dict(namespace.tags),
-        "etag": namespace.etag,
-        "provisioningState": "Succeeded",
-        "createdAt": iso8601(namespace.created_at),
-        "updatedAt": iso8601(namespace.updated_at),
-    }
+def _namespace(namespace: Namespace) -> NamespaceAnswer:
+    return NamespaceAnswer(
+        name=namespace.name,
+        id=namespace.id,
+        tags=dict(namespace.tags),
+        etag=namespace.etag,
+        created_at=namespace.created_at,
+        updated_at=namespace.updated_at,
+    )
 
 
-def _credential(credential: Credential) -> dict[str, Any]:
-    return {
-        "name": "default",
-        "root": authority_body(credential.root),
-        "tags": dict(credential.tags),
-        "etag": credential.etag,
-        "provisioningState": "Succeeded",
-        "createdAt": iso8601(credential.created_at),
-        "updatedAt": iso8601(credential.updated_at),
-    }
+def _credential(credential: Credential) -> CredentialAnswer:
+    return CredentialAnswer(
+        root=authority_body(credential.root),
+        tags=dict(credential.tags),
+        etag=credential.etag,
+        created_at=credential.created_at,
+        updated_at=credential.updated_at,
+    )

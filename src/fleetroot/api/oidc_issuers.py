@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import EVERYWHERE, Grant, OidcIssuer, Permission, Role
 from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.description import answers
 from fleetroot.api.services import Services, services_of
-from fleetroot.clock import iso8601
 
 router = APIRouter(prefix="/fleetroot/oidc-issuers", route_class=OperatorRoute)
 
@@ -38,17 +39,36 @@ class IssuerBody(BaseModel):
     ca: str | None = Field(default=None, max_length=65536)
 
 
+class GrantAnswer(Answer):
+    """What a value of the role claim gives."""
+
+    role: Role
+    namespace: str | None
+
+
+class IssuerAnswer(Answer):
+    """An issuer."""
+
+    name: str
+    issuer: str
+    audience: str
+    role_claim: str
+    roles: dict[str, GrantAnswer]
+    ca: str | None
+    created_at: Time
+
+
 @router.get("")
 @needs(Permission.READ)
-async def list_(request: Request) -> dict[str, Any]:
+async def list_(request: Request) -> Listed[IssuerAnswer]:
     """Every issuer, by name."""
     services = services_of(request)
-    return {"value": [_shown(services, one) for one in await services.access.oidc_issuers()]}
+    return Listed(value=[_shown(services, one) for one in await services.access.oidc_issuers()])
 
 
-@router.put("/{name}")
+@router.put("/{name}", responses=answers(409))
 @needs(Permission.WRITE_ACCESS)
-async def put(request: Request, name: str, body: IssuerBody) -> dict[str, Any]:
+async def put(request: Request, name: str, body: IssuerBody) -> IssuerAnswer:
     """Adds an issuer, or replaces it."""
     services = services_of(request)
     issuer = OidcIssuer(
@@ -78,20 +98,20 @@ async def _grant(services: Services, body: GrantBody) -> Grant:
     return Grant(body.role, (await services.registry.namespace(body.namespace)).id)
 
 
-def _shown(services: Services, issuer: OidcIssuer) -> dict[str, Any]:
+def _shown(services: Services, issuer: OidcIssuer) -> IssuerAnswer:
     namespace = services.namespace
-    return {
-        "name": issuer.name,
-        "issuer": issuer.issuer,
-        "audience": issuer.audience,
-        "roleClaim": issuer.role_claim,
-        "roles": {
-            value: {
-                "role": grant.role.value,
-                "namespace": namespace.name if grant.namespace_id == namespace.id else None,
-            }
+    return IssuerAnswer(
+        name=issuer.name,
+        issuer=issuer.issuer,
+        audience=issuer.audience,
+        role_claim=issuer.role_claim,
+        roles={
+            value: GrantAnswer(
+                role=grant.role,
+                namespace=namespace.name if grant.namespace_id == namespace.id else None,
+            )
             for value, grant in issuer.roles.items()
         },
-        "ca": issuer.ca,
-        "createdAt": iso8601(issuer.created_at),
-    }
+        ca=issuer.ca,
+        created_at=issuer.created_at,
+    )

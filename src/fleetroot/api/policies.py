@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleetroot.access import Permission
 from fleetroot.access.approvals import Guarded
-from fleetroot.api.access import NamespaceRoute, actor_of, if_match_of, needs
+from fleetroot.api.access import NamespaceRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Hex, Listed, Nothing, Time, left_out
+from fleetroot.api.description import answers
+from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.pki import KeyType
-from fleetroot.registry.model import Authority, AuthorityRequest, PolicyDetails
+from fleetroot.registry.model import IssuerStatus, PolicyDetails
 from fleetroot.registry.policies import DEFAULT_LEAF_KEY_TYPES, DEFAULT_LEAF_VALIDITY
 from fleetroot.registry.policy_administration import PolicyPatch
 
@@ -102,29 +104,79 @@ class ActivateBody(_Body):
     chain: str = Field(alias="certificateChain", max_length=64 * 1024)
 
 
+class RootAnswer(Answer):
+    """Whether the root is one that is not ours, and how the policy stands with its CA. While a
+    request waits to be signed, it is here too, as PEM.
+    """
+
+    enabled: bool
+    status: IssuerStatus
+    certificate_signing_request: str | Nothing = left_out()
+    pki_url: str | Nothing = left_out()
+    signed_by: Literal["root of another", "offline root"] | Nothing = left_out()
+
+
+class PolicyAuthorityAnswer(Answer):
+    """CAs of a policy, and the one that signs now, if one does."""
+
+    key_type: KeyType
+    subject: str | None
+    issuing_authority: str | Nothing = left_out()
+    issuing_certificate_thumbprint: Hex | Nothing = left_out()
+    validity_not_before: Time | Nothing = left_out()
+    validity_not_after: Time | Nothing = left_out()
+    bring_your_own_root: RootAnswer
+
+
+class LeafAnswer(Answer):
+    """Leaves of a policy."""
+
+    validity_period_in_days: float
+    validity_period_in_hours: float
+    key_types: list[KeyType]
+
+
+class PolicyCertificateAnswer(Answer):
+    """What a policy says of its CAs and leaves."""
+
+    certificate_authority_configuration: PolicyAuthorityAnswer
+    leaf_certificate_configuration: LeafAnswer
+
+
+class PolicyAnswer(Answer):
+    """A policy."""
+
+    name: str
+    etag: str
+    provisioning_state: Literal["Succeeded"] = "Succeeded"
+    created_at: Time
+    updated_at: Time
+    certificate: PolicyCertificateAnswer
+
+
 @router.get("")
 @needs(Permission.READ)
-async def list_(request: Request, namespace: str) -> dict[str, Any]:
+async def list_(request: Request, namespace: str) -> Listed[PolicyAnswer]:
     """Every policy, by name."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
-    return {"value": [policy_body(each) for each in await services.policies.list_all(of)]}
+    return Listed(value=[policy_body(each) for each in await services.policies.list_all(of)])
 
 
 @router.get("/{name}")
 @needs(Permission.READ)
-async def get(request: Request, namespace: str, name: str) -> dict[str, Any]:
+async def get(request: Request, namespace: str, name: str) -> PolicyAnswer:
     """One policy."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
     return policy_body(await services.policies.get(of, name))
 
 
-@router.put("/{name}", status_code=201)
+@router.put("/{name}", status_code=201, responses=answers(409))
 @needs(Permission.WRITE_CREDENTIALS)
 async def create(
     request: Request, namespace: str, name: str, body: PolicyBody | None = None
-) -> dict[str, Any]:
+) -> PolicyAnswer:
     """Makes a policy."""
     services, wanted = services_of(request), (body or PolicyBody()).certificate
     of = await services.namespaces.get(namespace)
@@ -141,38 +193,42 @@ async def create(
     return policy_body(await services.policies.get(of, name))
 
 
-@router.patch("/{name}")
+@router.patch("/{name}", responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
-async def patch(request: Request, namespace: str, name: str, body: PatchBody) -> dict[str, Any]:
+async def patch(
+    request: Request, namespace: str, name: str, body: PatchBody, if_match: IfMatch = None
+) -> PolicyAnswer:
     """Changes what a policy says of its leaves."""
     services, leaf = services_of(request), body.certificate.leaf
     changed = await services.policies.patch(
         await services.namespaces.get(namespace),
         name,
         PolicyPatch(leaf.validity, leaf.key_types),
-        if_match=if_match_of(request),
+        if_match=if_match,
         by=actor_of(request),
     )
     return policy_body(changed)
 
 
-@router.delete("/{name}", status_code=204)
+@router.delete("/{name}", status_code=204, responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
-async def delete(request: Request, namespace: str, name: str) -> Response:
+async def delete(request: Request, namespace: str, name: str, if_match: IfMatch = None) -> Response:
     """Deletes a policy; what it issued works until it expires."""
     services = services_of(request)
     await services.policies.delete(
         await services.namespaces.get(namespace),
         name,
-        if_match=if_match_of(request),
+        if_match=if_match,
         by=actor_of(request),
     )
     return Response(status_code=204)
 
 
-@router.post("/{name}/revokeIssuer")
+@router.post("/{name}/revokeIssuer", responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
-async def revoke_issuer(request: Request, namespace: str, name: str) -> dict[str, Any]:
+async def revoke_issuer(
+    request: Request, namespace: str, name: str, if_match: IfMatch = None
+) -> PolicyAnswer:
     """Revokes the policy's CAs and puts a new one in their place."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
@@ -182,86 +238,86 @@ async def revoke_issuer(request: Request, namespace: str, name: str) -> dict[str
     after = await services.lifecycle.revoke_issuer(
         of,
         name,
-        if_match=if_match_of(request),
+        if_match=if_match,
         by=actor_of(request),
     )
     return policy_body(after)
 
 
-@router.post("/{name}/renewIssuer")
+@router.post("/{name}/renewIssuer", responses=answers(409))
 @needs(Permission.WRITE_CREDENTIALS)
-async def renew_issuer(request: Request, namespace: str, name: str) -> dict[str, Any]:
+async def renew_issuer(request: Request, namespace: str, name: str) -> PolicyAnswer:
     """Lets another CA follow, before it is due. An extension of ours."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
     return policy_body(await services.lifecycle.renew(of, name, by=actor_of(request)))
 
 
-@router.post("/{name}/activateBringYourOwnRoot")
+@router.post("/{name}/activateBringYourOwnRoot", responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
 async def activate(
-    request: Request, namespace: str, name: str, body: ActivateBody
-) -> dict[str, Any]:
+    request: Request, namespace: str, name: str, body: ActivateBody, if_match: IfMatch = None
+) -> PolicyAnswer:
     """Takes the chain that was signed for the policy's request."""
     services = services_of(request)
     after = await services.lifecycle.activate(
         await services.namespaces.get(namespace),
         name,
         body.chain,
-        if_match=if_match_of(request),
+        if_match=if_match,
         by=actor_of(request),
     )
     return policy_body(after)
 
 
-def policy_body(details: PolicyDetails) -> dict[str, Any]:
+def policy_body(details: PolicyDetails) -> PolicyAnswer:
     """A policy as JSON shows it."""
     policy = details.policy
-    return {
-        "name": policy.name,
-        "etag": policy.etag,
-        "provisioningState": "Succeeded",
-        "createdAt": iso8601(policy.created_at),
-        "updatedAt": iso8601(policy.updated_at),
-        "certificate": {
-            "certificateAuthorityConfiguration": {
-                "keyType": policy.authority_key_type.value,
-                "subject": policy.subject,
-                **_authority(details.authority),
-                "bringYourOwnRoot": {
-                    "enabled": policy.external_root,
-                    "status": details.issuer_status.value,
-                    **_request(details.request),
-                },
-            },
-            "leafCertificateConfiguration": {
-                "validityPeriodInDays": policy.leaf_validity / _DAY,
-                "validityPeriodInHours": policy.leaf_validity / _HOUR,
-                "keyTypes": sorted(policy.leaf_key_types),
-            },
-        },
-    }
+    return PolicyAnswer(
+        name=policy.name,
+        etag=policy.etag,
+        created_at=policy.created_at,
+        updated_at=policy.updated_at,
+        certificate=PolicyCertificateAnswer(
+            certificate_authority_configuration=_authority(details),
+            leaf_certificate_configuration=LeafAnswer(
+                validity_period_in_days=policy.leaf_validity / _DAY,
+                validity_period_in_hours=policy.leaf_validity / _HOUR,
+                key_types=sorted(policy.leaf_key_types),
+            ),
+        ),
+    )
 
 
-def _authority(authority: Authority | None) -> dict[str, Any]:
+def _authority(details: PolicyDetails) -> PolicyAuthorityAnswer:
+    policy, authority = details.policy, details.authority
     if authority is None:
-        return {}
+        return PolicyAuthorityAnswer(
+            key_type=policy.authority_key_type,
+            subject=policy.subject,
+            bring_your_own_root=_root(details),
+        )
     certificate = x509.load_der_x509_certificate(authority.certificate)
-    return {
-        "subject": certificate.subject.rfc4514_string(),
-        "issuingAuthority": authority.id,
-        "issuingCertificateThumbprint": authority.sha256.hex(),
-        "validityNotBefore": iso8601(authority.not_before),
-        "validityNotAfter": iso8601(authority.not_after),
-    }
+    return PolicyAuthorityAnswer(
+        key_type=policy.authority_key_type,
+        subject=certificate.subject.rfc4514_string(),
+        issuing_authority=authority.id,
+        issuing_certificate_thumbprint=authority.sha256,
+        validity_not_before=authority.not_before,
+        validity_not_after=authority.not_after,
+        bring_your_own_root=_root(details),
+    )
 
 
-def _request(waiting: AuthorityRequest | None) -> dict[str, Any]:
+def _root(details: PolicyDetails) -> RootAnswer:
+    enabled, status, waiting = details.policy.external_root, details.issuer_status, details.request
     if waiting is None:
-        return {}
+        return RootAnswer(enabled=enabled, status=status)
     request = x509.load_der_x509_csr(waiting.request)
-    return {
-        "certificateSigningRequest": request.public_bytes(Encoding.PEM).decode(),
-        "pkiUrl": waiting.pki_url,
-        "signedBy": "root of another" if waiting.issuer_id is None else "offline root",
-    }
+    return RootAnswer(
+        enabled=enabled,
+        status=status,
+        certificate_signing_request=request.public_bytes(Encoding.PEM).decode(),
+        pki_url=waiting.pki_url,
+        signed_by="root of another" if waiting.issuer_id is None else "offline root",
+    )

@@ -6,7 +6,7 @@ A secret is in the answer that makes it and nowhere else.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleetroot.access import EVERYWHERE, Grant, Permission, Role, Token, TokenText
 from fleetroot.access.access import DEFAULT_LIFETIME, DEFAULT_OVERLAP, FIRST
 from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.description import answers
 from fleetroot.api.services import Services, services_of
-from fleetroot.clock import iso8601
 
 router = APIRouter(prefix="/fleetroot/tokens", route_class=OperatorRoute)
 
@@ -48,17 +49,42 @@ class RotateBody(_Body):
     )
 
 
+class TokenAnswer(Answer):
+    """A token, without its secret.
+
+    Attributes:
+        namespace: what its role is on; null: everything.
+    """
+
+    id: str
+    name: str
+    role: Role
+    namespace: str | None
+    status: str
+    created_by: str
+    created_at: Time
+    rotated_at: Time | None
+    expires_at: Time
+    last_used_at: Time | None
+
+
+class NewToken(TokenAnswer):
+    """A token with its secret, which is told this once."""
+
+    token: str = Field(repr=False)
+
+
 @router.get("")
 @needs(Permission.READ)
-async def list_(request: Request) -> dict[str, Any]:
+async def list_(request: Request) -> Listed[TokenAnswer]:
     """Every token, oldest first."""
     services = services_of(request)
-    return {"value": [_shown(services, token) for token in await services.access.tokens()]}
+    return Listed(value=[_shown(services, token) for token in await services.access.tokens()])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=answers(404, 409))
 @needs(Permission.WRITE_ACCESS)
-async def create(request: Request, body: CreateBody) -> dict[str, Any]:
+async def create(request: Request, body: CreateBody) -> NewToken:
     """Makes a token."""
     services = services_of(request)
     scope = EVERYWHERE
@@ -70,12 +96,12 @@ async def create(request: Request, body: CreateBody) -> dict[str, Any]:
         lifetime=timedelta(days=body.days),
         by=actor_of(request),
     )
-    return _shown(services, token, text)
+    return _new(services, token, text)
 
 
 @router.post("/{name}/rotate")
 @needs(Permission.WRITE_ACCESS)
-async def rotate(request: Request, name: str, body: RotateBody | None = None) -> dict[str, Any]:
+async def rotate(request: Request, name: str, body: RotateBody | None = None) -> NewToken:
     """Gives a token a new secret."""
     services, body = services_of(request), body or RotateBody()
     token, text = await services.access.rotate_token(
@@ -86,31 +112,32 @@ async def rotate(request: Request, name: str, body: RotateBody | None = None) ->
     )
     if token.name == FIRST:
         services.keep_first_token(text)
-    return _shown(services, token, text)
+    return _new(services, token, text)
 
 
 @router.post("/{name}/revoke")
 @needs(Permission.WRITE_ACCESS)
-async def revoke(request: Request, name: str) -> dict[str, Any]:
+async def revoke(request: Request, name: str) -> TokenAnswer:
     """Ends a token."""
     services = services_of(request)
     return _shown(services, await services.access.revoke_token(name, by=actor_of(request)))
 
 
-def _shown(services: Services, token: Token, text: TokenText | None = None) -> dict[str, Any]:
+def _new(services: Services, token: Token, text: TokenText) -> NewToken:
+    return NewToken(**dict(_shown(services, token)), token=text.text)
+
+
+def _shown(services: Services, token: Token) -> TokenAnswer:
     namespace = services.namespace
-    shown: dict[str, Any] = {
-        "id": token.id,
-        "name": token.name,
-        "role": token.grant.role.value,
-        "namespace": namespace.name if token.grant.namespace_id == namespace.id else None,
-        "status": token.status(services.clock.now()),
-        "createdBy": token.created_by,
-        "createdAt": iso8601(token.created_at),
-        "rotatedAt": iso8601(token.rotated_at) if token.rotated_at else None,
-        "expiresAt": iso8601(token.expires_at),
-        "lastUsedAt": iso8601(token.last_used_at) if token.last_used_at else None,
-    }
-    if text is not None:
-        shown["token"] = text.text
-    return shown
+    return TokenAnswer(
+        id=token.id,
+        name=token.name,
+        role=token.grant.role,
+        namespace=namespace.name if token.grant.namespace_id == namespace.id else None,
+        status=token.status(services.clock.now()),
+        created_by=token.created_by,
+        created_at=token.created_at,
+        rotated_at=token.rotated_at,
+        expires_at=token.expires_at,
+        last_used_at=token.last_used_at,
+    )

@@ -14,8 +14,6 @@ from fleetroot.api.arm.routing import (
     NAMESPACE,
     PAGE,
     ArmRoute,
-    IfMatch,
-    IfNoneMatch,
     SkipToken,
     namespace_of,
     namespace_path,
@@ -23,6 +21,7 @@ from fleetroot.api.arm.routing import (
     resource,
 )
 from fleetroot.api.description import Responses, answers
+from fleetroot.api.preconditions import IfMatch, IfNoneMatch
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
@@ -201,7 +200,7 @@ async def delete(request: Request, device: str, if_match: IfMatch = None) -> Res
     return Response(status_code=204)
 
 
-@router.post(NAMESPACE + "/devices/{device}/revoke")
+@router.post(NAMESPACE + "/devices/{device}/revoke", response_class=Response)
 @needs(Permission.WRITE_DEVICES)
 async def revoke(request: Request, device: str, body: RevokeBody | None = None) -> Response:
     """Revokes every certificate of a device, and ends its connection."""

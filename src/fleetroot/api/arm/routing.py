@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from fastapi import Header, Query, Request
-from pydantic import AfterValidator
+from fastapi import Query, Request
 
 from fleetroot.access import EVERYWHERE, Caller, Permission
 from fleetroot.api.access import authenticate, permission_of
 from fleetroot.api.arm.errors import ArmErrorBody
+from fleetroot.api.preconditions import MAX_ETAG
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
@@ -32,31 +32,7 @@ REGISTRY_VERSIONS: Final = (
     "2026-03-01-preview",
     NEWEST,
 )
-_MAX_ETAG: Final = 256
 
-
-def _bare(etag: str | None) -> str | None:
-    return None if etag is None else etag.strip().removeprefix("W/").strip('"')
-
-
-IfMatch = Annotated[
-    str | None,
-    Header(
-        alias="If-Match",
-        max_length=_MAX_ETAG,
-        description="The etag that must be there, bare or in quotes, or `*`.",
-    ),
-    AfterValidator(_bare),
-]
-"""The etag that must be there, without its quotes; `*` for any, None for none."""
-
-IfNoneMatch = Annotated[
-    str | None,
-    Header(
-        alias="If-None-Match", max_length=_MAX_ETAG, description="`*`: nothing may be there yet."
-    ),
-]
-"""`*` where nothing may be there yet."""
 
 SkipToken = Annotated[
     str, Query(alias="$skipToken", max_length=512, description="That of a page's `nextLink`.")
@@ -239,7 +215,7 @@ def if_match(request: Request) -> str | None:
     value = request.headers.get("if-match")
     if value is None:
         return None
-    if len(value) > _MAX_ETAG:
+    if len(value) > MAX_ETAG:
         raise InvalidArgument("If-Match: is not an etag")
     return value.strip().removeprefix("W/").strip('"')
 
