@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from websockets.exceptions import ConnectionClosed
 
+import api_document
 import database
 from fleetroot import sas
 from fleetroot.app import Server
@@ -339,12 +340,13 @@ class Fleet:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """The operator's HTTPS client."""
+        """The operator's HTTPS client, which takes no answer that the API's description has not."""
         if self._http is None:
             self._http = httpx.AsyncClient(
                 base_url=f"https://{self.bootstrap['hostname']}:{self.bootstrap['httpsPort']}",
                 headers={"authorization": f"Bearer {self.bootstrap['adminToken']}"},
                 verify=self.trust(),
+                event_hooks={"response": [api_document.check]},
             )
         return self._http
 
