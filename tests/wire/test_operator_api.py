@@ -143,6 +143,19 @@ async def test_refusals_are_counted_by_the_name_of_their_code_alone(fleet: Fleet
     assert await fleet.refusals() == {"INVALID_ARGUMENT": 3, "NOT_FOUND": 6}
 
 
+async def test_list_that_is_no_base64_is_400(fleet: Fleet) -> None:
+    for text in ("====", "\u00e9"):
+        answer = await fleet.http.post("/fleetroot/crls/third-party", json={"crl": text})
+        assert answer.status_code == 400
+        assert answer.json()["message"] == "crl: not base64"
+
+
+async def test_method_that_a_path_has_not_is_405_and_told_those_that_it_has(fleet: Fleet) -> None:
+    answer = await fleet.http.request("POST", "/fleetroot/namespaces/default/")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "DELETE, GET, PATCH, PUT"
+
+
 # --- devices and certificates
 
 

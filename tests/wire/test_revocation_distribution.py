@@ -321,7 +321,7 @@ async def test_errors_of_ocsp_are_answers(fleet: Fleet, tmp_path: Path) -> None:
     client = await client_of(fleet, tmp_path)
     status = ocsp.OCSPResponseStatus
     async with httpx.AsyncClient() as http:
-        for path in ("AAAA", "not base64", "A" * 8000):
+        for path in ("AAAA", "not base64", "%C3%A9", "A" * 8000):
             answer = await http.get(f"{client.ocsp_url}/{path}")
             assert answer.status_code == 200
             assert answer.headers["content-type"] == "application/ocsp-response"

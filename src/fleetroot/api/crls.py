@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
@@ -107,7 +106,7 @@ async def delete(request: Request, list_id: str) -> Response:
 def _decode(field: str, text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for what is not ASCII
         raise InvalidArgument(f"{field}: not base64") from None
 
 

@@ -97,7 +97,7 @@ router = APIRouter(dependencies=[Depends(_api_version)], route_class=_Enrollment
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True)
 
 
 _Key = Annotated[str | None, Field(max_length=1024)]

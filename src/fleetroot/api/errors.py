@@ -8,7 +8,9 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleetroot.api.arm import errors as arm
@@ -84,10 +86,10 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         code = _CODES.get(error.status_code, ErrorCode.INVALID_ARGUMENT)
-        # With `Allow`, where a method is refused (RFC 9110 §15.5.6).
-        return answer(
-            request, error_of_code(code, str(error.detail)), error.status_code, error.headers
-        )
+        headers = error.headers
+        if error.status_code == 405:
+            headers = {"allow": ", ".join(sorted(_methods(request)))}
+        return answer(request, error_of_code(code, str(error.detail)), error.status_code, headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("unexpected failure", path=request.url.path, exc_info=error)
@@ -97,6 +99,16 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _methods(request: Request) -> set[str]:
+    """Those of the resource (RFC 9110 §15.5.6); the router knows those of a route."""
+    return {
+        method
+        for context in iter_route_contexts(request.app.routes)
+        if context.original_route.matches(request.scope)[0] is not Match.NONE
+        for method in context.methods or ()
+    }
 
 
 class BodyLimit:

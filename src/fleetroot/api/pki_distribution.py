@@ -11,7 +11,6 @@ and §6.
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from hashlib import sha256
@@ -95,7 +94,7 @@ async def _answer_text(request: Request, text: str) -> OcspReply:
         return OcspReply(encode_error(OcspError.MALFORMED_REQUEST))
     try:
         der = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for what is not ASCII
         return OcspReply(encode_error(OcspError.MALFORMED_REQUEST))
     return await services_of(request).ocsp.answer(der)
 

@@ -36,7 +36,7 @@ _Word = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True)
 
 
 class PolicyReference(_Wire):
