@@ -27,6 +27,10 @@ ROUTES = [
     ("GET", "/enrollmentGroups/default"),
     ("DELETE", "/enrollmentGroups/default"),
 ]
+DEVICE = (
+    "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/fleetroot/providers"
+    "/Microsoft.DeviceRegistry/namespaces/default/devices/dev-1?api-version=2025-10-01"
+)
 ERROR_FIELDS = {"errorCode", "trackingId", "message", "timestampUtc"}
 
 
@@ -141,6 +145,30 @@ async def test_refusals_are_counted_by_the_name_of_their_code_alone(fleet: Fleet
         await fleet.http.get(f"/fleetroot/devices/dev-{number}")
         await fleet.http.get(f"/fleetroot/events?hub=hub-{number}")
     assert await fleet.refusals() == {"INVALID_ARGUMENT": 3, "NOT_FOUND": 6}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", DEVICE, rb'{"location": "\ud800"}'),
+        ("PUT", DEVICE, rb'{"tags": {"a": "\ud800"}}'),
+        ("POST", "/fleetroot/masterKey/rotate", rb'{"passphrase": "\ud800\ud800\ud800\ud800"}'),
+    ],
+)
+async def test_half_of_a_surrogate_pair_is_400(
+    fleet: Fleet, method: str, path: str, body: bytes
+) -> None:
+    answer = await fleet.http.request(
+        method, path, content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.postgresql("on SQLite there are backups")
+async def test_backup_that_is_pg_dumps_is_refused_for_good(fleet: Fleet) -> None:
+    answer = await fleet.http.post("/fleetroot/backup", json={"passphrase": "correct horse"})
+    assert answer.status_code == 409
+    assert "pg_dump" in answer.json()["message"]
 
 
 async def test_list_that_is_no_base64_is_400(fleet: Fleet) -> None:
