@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from fleetroot.access import Permission
 from fleetroot.access.approvals import Guarded
 from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.description import answers
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument
 from fleetroot.upkeep.archive import ArchiveKey
@@ -37,7 +38,7 @@ class ArchiveResponse(StreamingResponse):
     media_type = "application/octet-stream"
 
 
-@router.post("", response_class=ArchiveResponse)
+@router.post("", response_class=ArchiveResponse, responses=answers(409))
 @needs(Permission.BACK_UP)
 async def take(request: Request, body: BackupBody) -> ArchiveResponse:
     """A sealed backup, as a stream."""

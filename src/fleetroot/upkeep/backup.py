@@ -23,7 +23,7 @@ from fleetroot.audit import Action, Actor, Entry
 from fleetroot.audit.audit import AuditLog
 from fleetroot.clock import Clock
 from fleetroot.custody import KEY_FILE_NAME, SCRYPT_FILE_NAME, MasterKeyKind, MasterKeySource
-from fleetroot.errors import Unavailable
+from fleetroot.errors import Conflict, Unavailable
 from fleetroot.storage import SqliteStore, Store
 from fleetroot.storage.databases import FILE
 from fleetroot.upkeep.archive import CHUNK, ArchiveKey, seal
@@ -68,11 +68,11 @@ class Backups:
         """The sealed backup, as it is read; the snapshot is of the time of this call.
 
         Raises:
-            Unavailable: the database is not SQLite, the master key is being changed, or another
-                backup is being taken.
+            Conflict: the database is not SQLite.
+            Unavailable: the master key is being changed, or another backup is being taken.
         """
         if not isinstance(self._store, SqliteStore):
-            raise Unavailable(
+            raise Conflict(
                 "the database is PostgreSQL: take it with pg_dump, see docs/custody.md",
                 reason="backup of PostgreSQL",
             )
