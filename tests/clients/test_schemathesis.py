@@ -27,7 +27,7 @@ SHARES = {
     "operator": ("--include-tag", "operator", "--exclude-path-regex", NAMESPACES),
     "enrollments": ("--include-tag", "provisioning service", "--include-tag", "server"),
 }
-EXAMPLES = {"management": 25, "namespaces": 20, "operator": 10, "enrollments": 40}
+EXAMPLES = {"management": 10, "namespaces": 20, "operator": 10, "enrollments": 40}
 # Names that are there, so that calls come further than to a 404; and those that come and go.
 CONFIG = """
 [dictionaries]

@@ -94,6 +94,11 @@ def answers(*statuses: int) -> Responses:
     return {status: {} for status in statuses}
 
 
+def replaced(model: type[BaseModel]) -> Responses:
+    """For a route's `responses` that answers 201: 200 for what was there."""
+    return {200: {"model": model, "description": "It was there, and is as it was sent now."}}
+
+
 def with_refusals(described: Responses, error_body: type[BaseModel] = ErrorBody) -> Responses:
     """What `described` says, and of those answers that are refusals, what they have in common."""
     return {

@@ -45,8 +45,11 @@ from fleetroot.api.arm.resources import (
     page_by_name,
 )
 from fleetroot.api.arm.routing import (
+    CHANGES,
+    LISTS,
     NAMESPACE,
     NEWEST,
+    PUTS,
     ArmRoute,
     check_absent,
     check_present,
@@ -55,6 +58,7 @@ from fleetroot.api.arm.routing import (
     namespace_path,
     property_change,
 )
+from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
 from fleetroot.errors import Conflict, InvalidArgument, NotFound
 from fleetroot.ids import canonical
@@ -76,7 +80,7 @@ class NewestRoute(ArmRoute):
 router = APIRouter(route_class=NewestRoute)
 
 
-@router.get(_ALL, response_model_exclude_none=True)
+@router.get(_ALL, response_model_exclude_none=True, dependencies=LISTS)
 @needs(Permission.READ)
 async def list_(request: Request) -> Page[AuthorityResource]:
     """A page of the namespace's root and ICAs, by name."""
@@ -98,7 +102,13 @@ async def get(request: Request, authority: str) -> AuthorityResource:
     return await _shown_ica(request, await find_ica(request, authority))
 
 
-@router.put(ONE, status_code=201, response_model_exclude_none=True)
+@router.put(
+    ONE,
+    status_code=201,
+    response_model_exclude_none=True,
+    dependencies=PUTS,
+    responses=replaced(AuthorityResource) | answers(409, 412),
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def put(
     request: Request, authority: str, body: AuthorityBody, response: Response
@@ -126,7 +136,9 @@ async def put(
     return await _shown_ica(request, ica)
 
 
-@router.patch(ONE, response_model_exclude_none=True)
+@router.patch(
+    ONE, response_model_exclude_none=True, dependencies=CHANGES, responses=answers(409, 412)
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def patch(request: Request, authority: str, body: AuthorityUpdate) -> AuthorityResource:
     """Replaces the root's tags, where any are given."""
@@ -142,7 +154,7 @@ async def patch(request: Request, authority: str, body: AuthorityUpdate) -> Auth
     return await _shown_ica(request, ica)
 
 
-@router.delete(ONE, status_code=204)
+@router.delete(ONE, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
 async def delete(request: Request, authority: str) -> Response:
     """Deletes the root of a namespace without ICAs, which can be set to need a second person; or an
@@ -155,7 +167,13 @@ async def delete(request: Request, authority: str) -> Response:
     return Response(status_code=204)
 
 
-@router.post(ONE + "/activate", status_code=202)
+@router.post(
+    ONE + "/activate",
+    status_code=202,
+    dependencies=CHANGES,
+    responses=answers(409, 412),
+    response_class=Response,
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def activate(request: Request, authority: str, body: ActivateBody) -> Response:
     """Takes the chain that was signed for the ICA's request."""
@@ -163,7 +181,13 @@ async def activate(request: Request, authority: str, body: ActivateBody) -> Resp
     return await activate_issuer(request, authority, body.certificate_chain)
 
 
-@router.post(ONE + "/revokeAndRotate", status_code=202)
+@router.post(
+    ONE + "/revokeAndRotate",
+    status_code=202,
+    dependencies=CHANGES,
+    responses=answers(409, 412),
+    response_class=Response,
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def revoke_and_rotate(request: Request, authority: str) -> Response:
     """Revokes the ICA and puts a new one in its place. It can be set to need a second person."""

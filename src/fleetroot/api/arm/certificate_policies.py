@@ -40,7 +40,8 @@ from fleetroot.api.arm.resources import (
     Shown,
     SystemData,
 )
-from fleetroot.api.arm.routing import check_present, if_match, namespace_of
+from fleetroot.api.arm.routing import CHANGES, PUTS, check_present, if_match, namespace_of
+from fleetroot.api.description import answers
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.ids import canonical
@@ -97,7 +98,7 @@ async def get(request: Request, authority: str, policy: str) -> CertificatePolic
     return await _shown(request, await _find(request, authority, policy))
 
 
-@router.put(_ONE, response_model_exclude_none=True)
+@router.put(_ONE, response_model_exclude_none=True, dependencies=PUTS, responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
 async def put(
     request: Request, authority: str, policy: str, body: CertificatePolicyBody
@@ -112,7 +113,9 @@ async def put(
     return await _change(request, ica, body)
 
 
-@router.patch(_ONE, response_model_exclude_none=True)
+@router.patch(
+    _ONE, response_model_exclude_none=True, dependencies=CHANGES, responses=answers(409, 412)
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def patch(
     request: Request, authority: str, policy: str, body: CertificatePolicyBody
@@ -121,7 +124,7 @@ async def patch(
     return await _change(request, await _find(request, authority, policy), body)
 
 
-@router.delete(_ONE, status_code=204)
+@router.delete(_ONE, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
 async def delete(request: Request, authority: str, policy: str) -> Response:
     """Deletes the policy and its ICA; what it issued works until it expires."""

@@ -29,7 +29,9 @@ from fleetroot.api.arm.resources import (
     Tags,
 )
 from fleetroot.api.arm.routing import (
+    CHANGES,
     NAMESPACE,
+    PUTS,
     ArmRoute,
     check_absent,
     check_present,
@@ -38,6 +40,7 @@ from fleetroot.api.arm.routing import (
     namespace_path,
     property_change,
 )
+from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
@@ -111,7 +114,13 @@ async def get(request: Request) -> CredentialResource:
     return await _shown(request, found)
 
 
-@router.put(ONE, status_code=201, response_model_exclude_none=True)
+@router.put(
+    ONE,
+    status_code=201,
+    response_model_exclude_none=True,
+    dependencies=PUTS,
+    responses=replaced(CredentialResource) | answers(409, 412),
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def put(request: Request, body: CredentialBody, response: Response) -> CredentialResource:
     """Makes the namespace's root CA (201), or replaces the tags of the one that is there (200)."""
@@ -137,7 +146,9 @@ async def put(request: Request, body: CredentialBody, response: Response) -> Cre
     return await _shown(request, put)
 
 
-@router.patch(ONE, response_model_exclude_none=True)
+@router.patch(
+    ONE, response_model_exclude_none=True, dependencies=CHANGES, responses=answers(409, 412)
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def patch(request: Request, body: CredentialUpdate) -> CredentialResource:
     """Replaces the credential's tags, where any are given."""
@@ -152,7 +163,7 @@ async def patch(request: Request, body: CredentialUpdate) -> CredentialResource:
     return await _shown(request, found)
 
 
-@router.delete(ONE, status_code=204)
+@router.delete(ONE, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
 async def delete(request: Request) -> Response:
     """Takes the root CA from a namespace without policies, for good. It can be set to need a second
@@ -162,7 +173,12 @@ async def delete(request: Request) -> Response:
     return Response(status_code=204)
 
 
-@router.post(ONE + "/synchronize", status_code=202)
+@router.post(
+    ONE + "/synchronize",
+    status_code=202,
+    responses=answers(409),
+    response_class=Response,
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def synchronize(request: Request) -> Response:
     """Lets the namespace's hubs trust the issuing CAs of its policies."""

@@ -26,8 +26,11 @@ from fleetroot.api.arm.resources import (
     page_by_name,
 )
 from fleetroot.api.arm.routing import (
+    CHANGES,
+    LISTS,
     NAMESPACE,
     PROVIDER,
+    PUTS,
     ArmRoute,
     NamespaceItselfRoute,
     check_absent,
@@ -37,6 +40,7 @@ from fleetroot.api.arm.routing import (
     namespace_of,
     namespace_path,
 )
+from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.registry import etags
@@ -83,7 +87,11 @@ class NamespaceResource(Resource):
     properties: ShownProperties
 
 
-@router.get(PROVIDER + "/Microsoft.DeviceRegistry/namespaces", response_model_exclude_none=True)
+@router.get(
+    PROVIDER + "/Microsoft.DeviceRegistry/namespaces",
+    response_model_exclude_none=True,
+    dependencies=LISTS,
+)
 @needs(Permission.READ)
 async def list_by_resource_group(
     request: Request, subscription: str, group: str
@@ -95,6 +103,7 @@ async def list_by_resource_group(
 @router.get(
     "/subscriptions/{subscription}/providers/Microsoft.DeviceRegistry/namespaces",
     response_model_exclude_none=True,
+    dependencies=LISTS,
 )
 @needs(Permission.READ)
 async def list_by_subscription(request: Request, subscription: str) -> Page[NamespaceResource]:
@@ -110,7 +119,13 @@ async def get(request: Request) -> NamespaceResource:
     return shown
 
 
-@itself.put(NAMESPACE, status_code=201, response_model_exclude_none=True)
+@itself.put(
+    NAMESPACE,
+    status_code=201,
+    response_model_exclude_none=True,
+    dependencies=PUTS,
+    responses=replaced(NamespaceResource) | answers(409, 412),
+)
 @needs(Permission.WRITE_SERVICES)
 async def put(
     request: Request,
@@ -148,7 +163,9 @@ async def put(
     return shown
 
 
-@router.patch(NAMESPACE, response_model_exclude_none=True)
+@router.patch(
+    NAMESPACE, response_model_exclude_none=True, dependencies=CHANGES, responses=answers(409, 412)
+)
 @needs(Permission.WRITE_SERVICES)
 async def patch(request: Request, body: NamespaceUpdate) -> NamespaceResource:
     """Replaces a namespace's tags, where any are given."""
@@ -164,7 +181,7 @@ async def patch(request: Request, body: NamespaceUpdate) -> NamespaceResource:
     return shown
 
 
-@itself.delete(NAMESPACE, status_code=204)
+@itself.delete(NAMESPACE, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
 async def delete(request: Request) -> Response:
     """Deletes an empty namespace."""

@@ -25,6 +25,9 @@ from fleetroot.api.arm.resources import (
     page_by_name,
 )
 from fleetroot.api.arm.routing import (
+    CHANGES,
+    LISTS,
+    PUTS,
     ArmRoute,
     check_absent,
     check_present,
@@ -32,6 +35,7 @@ from fleetroot.api.arm.routing import (
     namespace_of,
     property_change,
 )
+from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
 from fleetroot.errors import NotFound
 from fleetroot.pki import KeyType, name_key, parse_subject
@@ -44,7 +48,7 @@ _ONE: Final = _ALL + "/{policy}"
 router = APIRouter(route_class=ArmRoute)
 
 
-@router.get(_ALL, response_model_exclude_none=True)
+@router.get(_ALL, response_model_exclude_none=True, dependencies=LISTS)
 @needs(Permission.READ)
 async def list_(request: Request) -> Page[PolicyResource]:
     """A page of the namespace's policies, by name."""
@@ -62,7 +66,13 @@ async def get(request: Request, policy: str) -> PolicyResource:
     return shown_policy(credential_path(of), await services_of(request).policies.get(of, policy))
 
 
-@router.put(_ONE, status_code=201, response_model_exclude_none=True)
+@router.put(
+    _ONE,
+    status_code=201,
+    response_model_exclude_none=True,
+    dependencies=PUTS,
+    responses=replaced(PolicyResource) | answers(409, 412),
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def put(
     request: Request, policy: str, body: PolicyBody, response: Response
@@ -94,7 +104,9 @@ async def put(
     return shown_policy(credential_path(of), await services.policies.get(of, policy))
 
 
-@router.patch(_ONE, response_model_exclude_none=True)
+@router.patch(
+    _ONE, response_model_exclude_none=True, dependencies=CHANGES, responses=answers(409, 412)
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def patch(request: Request, policy: str, body: PolicyBody) -> PolicyResource:
     """Changes what a policy says of leaves."""
@@ -105,7 +117,7 @@ async def patch(request: Request, policy: str, body: PolicyBody) -> PolicyResour
     )
 
 
-@router.delete(_ONE, status_code=204)
+@router.delete(_ONE, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_CREDENTIALS)
 async def delete(request: Request, policy: str) -> Response:
     """Deletes a policy; what it issued works until it expires."""
@@ -113,7 +125,13 @@ async def delete(request: Request, policy: str) -> Response:
     return Response(status_code=204)
 
 
-@router.post(_ONE + "/revokeIssuer", status_code=202)
+@router.post(
+    _ONE + "/revokeIssuer",
+    status_code=202,
+    dependencies=CHANGES,
+    responses=answers(409, 412),
+    response_class=Response,
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def revoke(request: Request, policy: str) -> Response:
     """Revokes the policy's CAs and puts a new one in their place. It can be set to need a second
@@ -122,7 +140,13 @@ async def revoke(request: Request, policy: str) -> Response:
     return await revoke_issuer(request, policy)
 
 
-@router.post(_ONE + "/activateBringYourOwnRoot", status_code=202)
+@router.post(
+    _ONE + "/activateBringYourOwnRoot",
+    status_code=202,
+    dependencies=CHANGES,
+    responses=answers(409, 412),
+    response_class=Response,
+)
 @needs(Permission.WRITE_CREDENTIALS)
 async def activate(request: Request, policy: str, body: ActivateBody) -> Response:
     """Takes the chain that was signed for the policy's request."""

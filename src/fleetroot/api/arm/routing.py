@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 
 from fleetroot.access import EVERYWHERE, Caller, Permission
 from fleetroot.api.access import authenticate, permission_of
 from fleetroot.api.arm.errors import ArmErrorBody
-from fleetroot.api.preconditions import MAX_ETAG
+from fleetroot.api.preconditions import MAX_ETAG, IfMatch, IfNoneMatch
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
@@ -38,6 +38,21 @@ SkipToken = Annotated[
     str, Query(alias="$skipToken", max_length=512, description="That of a page's `nextLink`.")
 ]
 """Behind which name a page begins."""
+
+
+async def _lists(after: SkipToken = "") -> None: ...
+
+
+async def _changes(if_match: IfMatch = None) -> None: ...
+
+
+async def _puts(if_match: IfMatch = None, if_none_match: IfNoneMatch = None) -> None: ...
+
+
+# Dependencies that bound and describe what `skip_token`, `if_match` and `creates_only` read.
+LISTS: Final = [Depends(_lists)]
+CHANGES: Final = [Depends(_changes)]
+PUTS: Final = [Depends(_puts)]
 
 
 class ArmRoute(AuthorizedRoute):
