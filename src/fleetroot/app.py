@@ -58,10 +58,12 @@ from fleetroot.gateway.names import ProvisioningName, parse_name
 from fleetroot.gateway.provisioning_wire import ProvisioningWire
 from fleetroot.gateway.refusal_history import RefusalHistory, Subject, SubjectKind
 from fleetroot.gateway.refusals import Refusals
+from fleetroot.gateway.served_names import ServedNames
 from fleetroot.gateway.server_certificate import OperatorsCertificate, ServerCertificate
 from fleetroot.gateway.tls import HttpServer, Refusal, TlsListener, make_context
 from fleetroot.gateway.websocket import MqttOverWebSocket
 from fleetroot.hub import hubs as hub_table
+from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
@@ -72,6 +74,8 @@ from fleetroot.pki import sha256_fingerprint
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
+from fleetroot.provisioning.service_administration import References, ServiceAdministration
+from fleetroot.registry.access_keys import AccessKeys
 from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.expiry import Expiring, ExpiryWatch
 from fleetroot.registry.issuance import Issuance
@@ -84,6 +88,7 @@ from fleetroot.registry.policy_administration import LeafLimits, PolicyAdministr
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.third_party_lists import ThirdPartyLists
+from fleetroot.registry.uploaded_certificates import UploadedCertificates
 from fleetroot.settings import Settings, TokenSettings
 from fleetroot.storage import databases, installation
 from fleetroot.storage.databases import Database
@@ -132,6 +137,7 @@ class Server:
             if settings.server_certificate is not None and settings.server_key is not None
             else None
         )
+        self._renewing = asyncio.Lock()
         self._files = raise_open_files()
         self._mqtt_limits = mqtt_limits(settings)
 
@@ -329,7 +335,15 @@ class Server:
             access=self.access,
             audit_log=self.audit_log,
             administration=self.administration,
+            provisioning_services=ServiceAdministration(
+                self.store, self._sealer, self.clock, self._served_names()
+            ),
             hubs=self.hubs,
+            hub_administration=HubAdministration(
+                self.store, self._sealer, self.clock, self._served_names(), References()
+            ),
+            access_keys=AccessKeys(self.store, self._sealer, self.clock),
+            uploaded_certificates=UploadedCertificates(self.store, self.clock),
             namespace=made.namespace,
             clock=self.clock,
             version=__version__,
@@ -483,16 +497,31 @@ class Server:
     # --- the server's certificate
 
     async def _server_certificate(self) -> ServerCertificate:
-        settings = self.settings
         if self._operators is not None:
             return await asyncio.to_thread(self._operators.read, self.clock.now())
-        hosts = server_certificate.host_names(
+        return await server_certificate.issue(
+            self.store, self._custody, await self._hosts(), self.clock.now()
+        )
+
+    async def _hosts(self) -> list[str]:
+        """Every name that the server's certificate is to have."""
+        settings = self.settings
+        own = [settings.services_domain] if settings.services_domain else []
+        return server_certificate.host_names(
             settings.hostname,
             settings.bind,
+            *own,
             *await self.hubs.host_names(),
             *await self.administration.host_names(),
         )
-        return await server_certificate.issue(self.store, self._custody, hosts, self.clock.now())
+
+    def _served_names(self) -> ServedNames:
+        settings = self.settings
+        return ServedNames(
+            settings.services_domain or server_certificate.domain_of(settings.hostname),
+            lambda: self._certificate,
+            self._renew_server_certificate,
+        )
 
     def _server_expiry(self) -> list[Expiring]:
         """The server's certificate; one of our own only if it was not renewed when it was due."""
@@ -512,25 +541,26 @@ class Server:
 
     async def _renew_server_certificate(self) -> None:
         """Shows a new certificate from the next handshake on: the operator's, when its files have
-        changed, or one of our own, when the old one is due.
+        changed, or one of our own, when the old one is due or lacks a service's name.
 
         Raises:
             InvalidArgument: the operator's new one cannot be used. The old one stays.
         """
-        now, new = self.clock.now(), None
-        if self._operators is not None:
-            new = await asyncio.to_thread(self._operators.read_if_changed, now)
-        elif self._certificate.is_due(now):
-            new = await self._server_certificate()
-        if new is None:
-            return
+        async with self._renewing:  # or what was read first could be shown last
+            now, new = self.clock.now(), None
+            if self._operators is not None:
+                new = await asyncio.to_thread(self._operators.read_if_changed, now)
+            elif self._certificate.is_due(now) or self._certificate.lacks(await self._hosts()):
+                new = await self._server_certificate()
+            if new is not None:
+                self._show(new)
+
+    def _show(self, new: ServerCertificate) -> None:
         before, self._certificate = self._certificate, new
-        if self._certificate.trust != before.trust:
-            bootstrap.write_trust(self.settings.data, self._certificate.trust)
+        if new.trust != before.trust:
+            bootstrap.write_trust(self.settings.data, new.trust)
         for listener, ask in self._tls:
-            listener.reload(
-                make_context(self._certificate.identity, request_client_certificate=ask)
-            )
+            listener.reload(make_context(new.identity, request_client_certificate=ask))
         _log.info("server certificate renewed")
 
     async def reload(self) -> None:

@@ -29,6 +29,7 @@ from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, Ser
 from fleetroot.registry.model import Namespace, Policy
 from fleetroot.registry.namespace_administration import NamespaceAdministration
 from fleetroot.registry.policy_administration import PolicyAdministration
+from fleetroot.registry.shared_access import SharedAccessPolicy
 from fleetroot.settings import Settings
 from fleetroot.storage import Store, installation
 
@@ -178,8 +179,6 @@ async def write_files(
     service_owner = await administration.shared_access_policy(
         made.service, "provisioningserviceowner"
     )
-    assert owner is not None  # noqa: S101 - made with the hub
-    assert service_owner is not None  # noqa: S101 - made with the service
     content: dict[str, Any] = {
         "hostname": settings.hostname,
         "bind": settings.bind,
@@ -193,17 +192,13 @@ async def write_files(
         "provisioning": {
             "name": made.service.name,
             "idScope": made.service.id_scope,
-            "connectionString": _connection_string(
-                made.service.host_name, service_owner.name, service_owner.primary_key
-            ),
+            "connectionString": _connection_string(made.service.host_name, service_owner),
         },
         "enrollmentGroup": _shown_group(made.group),
         "hub": {
             "name": made.hub.name,
             "hostName": made.hub.host_name,
-            "connectionString": _connection_string(
-                made.hub.host_name, owner.name, owner.primary_key
-            ),
+            "connectionString": _connection_string(made.hub.host_name, owner),
         },
     }
     _write_content(settings.data / FILE, content)
@@ -264,10 +259,12 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _connection_string(host_name: str, key_name: str, key: bytes) -> str:
-    return (
-        f"HostName={host_name};SharedAccessKeyName={key_name};SharedAccessKey={sas.encode_key(key)}"
-    )
+def _connection_string(host_name: str, policy: SharedAccessPolicy | None) -> str | None:
+    """By the policy's primary key; None if somebody removed the policy."""
+    if policy is None:
+        return None
+    key = sas.encode_key(policy.primary_key)
+    return f"HostName={host_name};SharedAccessKeyName={policy.name};SharedAccessKey={key}"
 
 
 def _read_token(path: Path) -> str | None:

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
 
     bind: str = "127.0.0.1"
     hostname: str = "localhost"
+    # What host names of new hubs and provisioning services end in; the hostname, if it is a name.
+    services_domain: str | None = None
     mqtt_port: int = Field(default=8883, ge=0, le=65535)
     https_port: int = Field(default=8443, ge=0, le=65535)
     console_port: int = Field(default=8444, ge=0, le=65535)

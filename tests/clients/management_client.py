@@ -1,8 +1,8 @@
 """Runs calls of the unmodified Azure management SDKs, in their own environment.
 
-An order comes as JSON on stdin: `url`, `token`, `ca`, `subscription` and `calls`, each of the form
-`[operations.method, [arguments], {keywords}]`. What each gave is printed as JSON: a resource, many
-of them, null, or `{"error": {"status", "code", "message"}}`.
+An order comes as JSON on stdin: `url`, `token`, `ca`, `subscription`, `client` (one of `CLIENTS`)
+and `calls`, each of the form `[operations.method, [arguments], {keywords}]`. What each gave is
+printed as JSON: a resource, many of them, null, or `{"error": {"status", "code", "message"}}`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ import sys
 import time
 from typing import Any
 
+from azure.core import MatchConditions
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import HttpResponseError
 from azure.core.polling import LROPoller
 from azure.mgmt.deviceregistry import DeviceRegistryMgmtClient
+from azure.mgmt.iothub import IotHubClient
+from azure.mgmt.iothubprovisioningservices import IotDpsClient
+
+CLIENTS = {
+    "registry": DeviceRegistryMgmtClient,
+    "hubs": IotHubClient,
+    "provisioning services": IotDpsClient,
+}
 
 
 class Bearer:
@@ -32,6 +41,8 @@ def run(client: Any, call: list[Any]) -> Any:
     """One call, waited for."""
     name, arguments, keywords = call
     operations, method = name.split(".")
+    if "match_condition" in keywords:
+        keywords["match_condition"] = MatchConditions[keywords["match_condition"]]
     try:
         found = getattr(getattr(client, operations), method)(*arguments, **keywords)
         if isinstance(found, LROPoller):
@@ -55,7 +66,7 @@ def shown(found: Any) -> Any:
 def main() -> None:
     """Runs an order."""
     order = json.load(sys.stdin)
-    client = DeviceRegistryMgmtClient(
+    client = CLIENTS[order["client"]](
         Bearer(order["token"]),
         order["subscription"],
         base_url=order["url"],

@@ -26,13 +26,16 @@ def call(name: str, *arguments: Any, **keywords: Any) -> list[Any]:
     return [name, list(arguments), keywords]
 
 
-async def sdk(fleet: Fleet, *calls: list[Any], token: str | None = None) -> list[Any]:
+async def sdk(
+    fleet: Fleet, *calls: list[Any], token: str | None = None, client: str = "registry"
+) -> list[Any]:
     """What each call of the SDK gave."""
     order = {
         "url": f"https://{fleet.bootstrap['hostname']}:{fleet.bootstrap['httpsPort']}",
         "token": token or fleet.bootstrap["adminToken"],
         "ca": fleet.bootstrap["serverCaFile"],
         "subscription": fleet.bootstrap["subscriptionId"],
+        "client": client,
         "calls": calls,
     }
     process = await asyncio.create_subprocess_exec(

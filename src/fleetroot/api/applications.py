@@ -29,9 +29,11 @@ from fleetroot.api import (
 from fleetroot.api.arm import certificate_authorities, certificate_policies
 from fleetroot.api.arm import credentials as arm_credentials
 from fleetroot.api.arm import devices as arm_devices
+from fleetroot.api.arm import hubs as arm_hubs
 from fleetroot.api.arm import namespaces as arm_namespaces
 from fleetroot.api.arm import operations as arm_operations
 from fleetroot.api.arm import policies as arm_policies
+from fleetroot.api.arm import provisioning_services as arm_provisioning_services
 from fleetroot.api.description import (
     MANAGEMENT_API,
     OPERATOR_API,
@@ -69,6 +71,8 @@ MANAGEMENT: Final = (
     certificate_policies.router,
     arm_devices.router,
     arm_operations.router,
+    arm_hubs.router,
+    arm_provisioning_services.router,
 )
 
 

@@ -1,8 +1,7 @@
 """The provisioning service API: enrollments and enrollment groups.
 
 Shared access signatures of the provisioning service's policies open it, and the operator's token.
-There is one provisioning service to speak to, the oldest of the server, whatever host name the
-request has.
+The request's host name says which provisioning service is spoken to; one that none has, the oldest.
 
 Source: Azure DPS service REST API, 2021-10-01 and its previews.
 """
@@ -65,7 +64,7 @@ class _EnrollmentRoute(AuthorizedRoute):
 
     async def authorize(self, request: Request) -> None:
         administration = services_of(request).administration
-        service = await administration.service()
+        service = await administration.addressed(request.url.hostname or "")
         reads = request.method == "GET"
         if bearer_of(request) is not None:
             caller = await authenticate(request)

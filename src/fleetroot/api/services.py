@@ -13,8 +13,11 @@ from fleetroot.access.access import Access
 from fleetroot.audit.audit import AuditLog
 from fleetroot.clock import Clock
 from fleetroot.custody import MasterKey, TokenState
+from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
+from fleetroot.provisioning.service_administration import ServiceAdministration
+from fleetroot.registry.access_keys import AccessKeys
 from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.expiry import ExpiryWatch
 from fleetroot.registry.lifecycle import Lifecycle
@@ -26,6 +29,7 @@ from fleetroot.registry.policy_administration import PolicyAdministration
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
 from fleetroot.registry.third_party_lists import ThirdPartyLists
+from fleetroot.registry.uploaded_certificates import UploadedCertificates
 from fleetroot.upkeep.backup import Backups
 from fleetroot.upkeep.rotation import Rotation
 
@@ -47,7 +51,11 @@ class Services:
     access: Access
     audit_log: AuditLog
     administration: Administration
+    provisioning_services: ServiceAdministration
     hubs: Hubs
+    hub_administration: HubAdministration
+    access_keys: AccessKeys
+    uploaded_certificates: UploadedCertificates
     namespace: Namespace
     clock: Clock
     version: str

@@ -13,6 +13,7 @@ published beside it, and sign again as soon as their names suffice.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -56,13 +57,30 @@ class ServerCertificate:
     """What the ports show, and what clients are to trust (PEM).
 
     Attributes:
-        issued_at: what the clock said then; None, like `renew_at`, of the operator's own.
+        issued_at: what the clock said then; None, like `renew_at` and `ca`, of the operator's own.
+        ca: the server CA that signed it.
     """
 
     identity: ServerIdentity
     trust: str
     issued_at: datetime | None
     renew_at: datetime | None
+    ca: x509.Certificate | None
+
+    def lacks(self, hosts: Iterable[str]) -> bool:
+        """Whether its CA may certify one of these hosts that it does not have. What needs another
+        CA waits until the certificate is due.
+        """
+        ca = self.ca
+        if ca is None:
+            return False
+        names = self.identity.certificate_chain[0].extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        return any(
+            name not in names.value and server_ca_permits(ca, [str(name.value)])
+            for name in server_names(hosts)
+        )
 
     def is_due(self, now: datetime) -> bool:
         """Whether another is to be shown: most of its time is over, or the clock was ahead when it
@@ -99,6 +117,17 @@ def host_names(hostname: str, bind: str, *services: str) -> list[str]:
     else:
         hosts += ["127.0.0.1", "::1"] if address.is_unspecified else [bind]
     return list(dict.fromkeys(hosts))
+
+
+def domain_of(hostname: str) -> str | None:
+    """What host names of services end in where nothing else is said: the server's own name. An
+    address has nothing beneath it; on the loopback network there is `localhost`.
+    """
+    try:
+        address = ip_address(hostname)
+    except ValueError:
+        return hostname
+    return "localhost" if address.is_loopback else None
 
 
 class OperatorsCertificate:
@@ -187,7 +216,7 @@ def _operators(certificate: bytes, key: bytes, now: datetime) -> ServerCertifica
             last=chain[-1].subject.rfc4514_string(),
             signed_by=chain[-1].issuer.rfc4514_string(),
         )
-    return ServerCertificate(identity, to_pem(chain[-1:]), None, None)
+    return ServerCertificate(identity, to_pem(chain[-1:]), None, None, None)
 
 
 async def issue(
@@ -217,6 +246,7 @@ async def issue(
         to_pem([each.certificate for each in reversed(cas)]),
         now,
         since + lifetime * 2 / 3,
+        ca.certificate,
     )
 
 

@@ -12,6 +12,7 @@ connection is the `model.Connection` that a wire gives it.
 - `sessions`: who is connected; a session by certificate begins with one statement.
 - `live`: the live table, and how a revocation reaches a connection.
 - `renewal`: certificate requests over a device's own connection.
+- `administration`: hubs as operators create, change and delete them.
 - `hub`: the room's face: sessions of devices, and what an operator asks.
 
 The order that makes a revocation certain: the live table listens for notices about a connecting

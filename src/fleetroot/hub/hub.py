@@ -14,7 +14,16 @@ from fleetroot.audit import SYSTEM, Action, Actor, Entry
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, NotFound, Throttled, Unauthorized, Unavailable
-from fleetroot.hub import events, hubs, requests, sessions, standing, subscriptions, twins
+from fleetroot.hub import (
+    administration,
+    events,
+    hubs,
+    requests,
+    sessions,
+    standing,
+    subscriptions,
+    twins,
+)
 from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.live import Arrival, LiveSession, LiveTable
@@ -38,6 +47,7 @@ from fleetroot.registry import inventory, outbox, shared_access
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.outbox import OutboxReader
+from fleetroot.registry.service_resources import Description
 from fleetroot.storage import Store, Transaction
 
 MAX_MESSAGE_BYTES: Final = 256 * 1024
@@ -95,7 +105,9 @@ class Hubs:
 
     # --- hubs
 
-    async def create(self, namespace: Namespace, name: str, host_name: str) -> Hub:
+    async def create(
+        self, namespace: Namespace, name: str, host_name: str, *, by: Actor = SYSTEM
+    ) -> Hub:
         """Creates a hub with shared access policies of its own; it trusts nobody yet.
 
         Raises:
@@ -103,12 +115,8 @@ class Hubs:
         """
         check_name(name, "hub")
         hub = Hub(str(uuid4()), namespace.id, name, canonical(host_name), self._clock.now())
-
-        def unit(tx: Transaction) -> None:
-            hubs.insert(tx, hub)
-            shared_access.create(tx, self._sealer, hub.id, shared_access.HUB_POLICIES)
-
-        await self._store.write(unit)
+        said = Description.within(namespace)
+        await self._store.write(lambda tx: administration.insert(tx, self._sealer, hub, said, by))
         return hub
 
     async def synchronize(self, namespace: Namespace, *, by: Actor = SYSTEM) -> int:

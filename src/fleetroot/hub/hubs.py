@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, select, update
 
 from fleetroot.hub.model import Hub
 from fleetroot.ids import canonical
@@ -28,6 +28,13 @@ _OF_NAMESPACE: Final = Query(
     select(hubs).where(hubs.c.namespace_id == bindparam("namespace")).order_by(hubs.c.name_key),
     _row,
 )
+_ALL: Final = Query(select(hubs).order_by(hubs.c.name_key), _row)
+_SET_NAMESPACE: Final = Command(
+    update(hubs)
+    .where(hubs.c.id == bindparam("hub"))
+    .values(namespace_id=bindparam("new_namespace"))
+)
+_REMOVE: Final = Command(delete(hubs).where(hubs.c.id == bindparam("hub")))
 _TRUST: Final = Command(insert_if_absent(hub_authorities))
 _HOST_NAMES: Final = Query(select(hubs.c.host_name).order_by(hubs.c.host_name), str)
 # Those that signed before, too: what they signed is good to its end.
@@ -51,6 +58,9 @@ _TRUSTED: Final = Query(
 )
 _DISTRUST: Final = Command(
     delete(hub_authorities).where(hub_authorities.c.authority_id == bindparam("authority"))
+)
+_DISTRUST_ALL: Final = Command(
+    delete(hub_authorities).where(hub_authorities.c.hub_id == bindparam("hub"))
 )
 _DISTRUST_ON: Final = Command(
     delete(hub_authorities)
@@ -99,6 +109,21 @@ def of_namespace(tx: Transaction, namespace_id: str) -> list[Hub]:
     return tx.all(_OF_NAMESPACE, namespace=namespace_id)
 
 
+def all_(tx: Transaction) -> list[Hub]:
+    """Every hub, by name."""
+    return tx.all(_ALL)
+
+
+def set_namespace(tx: Transaction, hub: Hub, namespace_id: str) -> None:
+    """Lets the hub belong to another namespace."""
+    tx.run(_SET_NAMESPACE, hub=hub.id, new_namespace=namespace_id)
+
+
+def remove(tx: Transaction, hub: Hub) -> None:
+    """Removes a hub that nothing refers to any more."""
+    tx.run(_REMOVE, hub=hub.id)
+
+
 def occupy(tx: Transaction, namespace_id: str) -> bool:
     """Whether the namespace has a hub."""
     return bool(of_namespace(tx, namespace_id))
@@ -120,6 +145,11 @@ def trusted(tx: Transaction, hub_id: str) -> frozenset[str]:
 def distrust(tx: Transaction, hub: Hub, authority_id: str) -> bool:
     """Lets the hub trust the CA no more; False if it did not."""
     return tx.run(_DISTRUST_ON, hub=hub.id, authority=authority_id) == 1
+
+
+def distrust_all(tx: Transaction, hub: Hub) -> None:
+    """Lets the hub trust nobody."""
+    tx.run(_DISTRUST_ALL, hub=hub.id)
 
 
 class Trust:

@@ -59,6 +59,12 @@ _is_identity: Final = (identities.c.hub_id == bindparam("hub")) & (
 _GET: Final = Query(select(identities).where(_is_identity), row)
 _INSERT_IF_ABSENT: Final = Command(insert_if_absent(identities))
 _DELETE: Final = Command(delete(identities).where(_is_identity))
+_of_hub: Final = identities.c.hub_id == bindparam("hub")
+_ANY: Final = Query(select(identities.c.device_key).where(_of_hub).limit(1), str)
+_ANY_CONNECTED: Final = Query(
+    select(identities.c.device_key).where(_of_hub & identities.c.connected).limit(1), str
+)
+_DELETE_ALL: Final = Command(delete(identities).where(_of_hub))
 _SET_PIN: Final = Command(
     update(identities)
     .where(_is_identity)
@@ -121,6 +127,21 @@ def set_pin(tx: Transaction, identity: Identity, now: datetime) -> None:
 def remove(tx: Transaction, hub_id: str, device_id: str) -> None:
     """Deletes the identity and all that hangs on it."""
     tx.run(_DELETE, hub=hub_id, key=canonical(device_id))
+
+
+def are_there(tx: Transaction, hub_id: str) -> bool:
+    """Whether the hub has any."""
+    return tx.first(_ANY, hub=hub_id) is not None
+
+
+def are_connected(tx: Transaction, hub_id: str) -> bool:
+    """Whether a device is connected to the hub."""
+    return tx.first(_ANY_CONNECTED, hub=hub_id) is not None
+
+
+def remove_all(tx: Transaction, hub_id: str) -> None:
+    """Deletes every identity of the hub and all that hangs on them."""
+    tx.run(_DELETE_ALL, hub=hub_id)
 
 
 def key_name(hub_id: str, device_id: str, which: str) -> RecordName:

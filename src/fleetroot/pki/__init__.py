@@ -95,11 +95,19 @@ from fleetroot.pki.server_profile import (
     server_names,
 )
 from fleetroot.pki.subjects import name_key, parse_subject
+from fleetroot.pki.uploaded import (
+    MAX_CERTIFICATE_TEXT,
+    UploadRefused,
+    check_possession,
+    check_uploaded_ca,
+    read_certificate_text,
+)
 from fleetroot.pki.urls import PkiUrls, offline_authority_id
 
 __all__ = [
     "BACKDATE",
     "MAX_CERTIFICATES",
+    "MAX_CERTIFICATE_TEXT",
     "MAX_CHAIN_BYTES",
     "MAX_REQUEST",
     "ActivatedChain",
@@ -142,9 +150,12 @@ __all__ = [
     "Standing",
     "Status",
     "UnverifiedRequest",
+    "UploadRefused",
     "VerifiedChain",
     "certified_key",
     "check_activation",
+    "check_possession",
+    "check_uploaded_ca",
     "common_name_of",
     "decode_csr",
     "decode_csr_pem_or_base64",
@@ -168,6 +179,7 @@ __all__ = [
     "private_key_to_der",
     "public_key_info",
     "read_authority_request",
+    "read_certificate_text",
     "read_csr",
     "read_foreign_list",
     "server_ca_permits",

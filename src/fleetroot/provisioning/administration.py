@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
-from uuid import uuid4
 
 from fleetroot import audit, sas
 from fleetroot.audit import Action, Actor, Entry
@@ -20,12 +18,13 @@ from fleetroot.errors import (
     NotFound,
 )
 from fleetroot.ids import check_device_id, check_name, check_registration_id
-from fleetroot.provisioning import enrollments, services, standing
+from fleetroot.provisioning import enrollments, service_administration, services, standing
 from fleetroot.provisioning.model import Enrollment, EnrollmentKind, EnrollmentSettings, Service
 from fleetroot.registry import policies, shared_access
 from fleetroot.registry.assignment import HubDirectory, SymmetricKeys
 from fleetroot.registry.devices import new_etag
 from fleetroot.registry.model import Namespace
+from fleetroot.registry.service_resources import Description
 from fleetroot.storage import Store, Transaction
 
 _ANY: Final = "*"
@@ -64,19 +63,13 @@ class Administration:
             InvalidArgument: the name is not one.
         """
         check_name(name, "provisioning service")
-        now = self._clock.now()
-        id_scope = f"0ne{secrets.randbelow(16**8):08X}"
-        service = Service(str(uuid4()), namespace.id, name, id_scope, host_name)
+        service = service_administration.new_service(namespace, name, host_name, self._clock.now())
+        said = Description.within(namespace)
 
         def unit(tx: Transaction) -> None:
-            services.insert(tx, service, now)
+            service_administration.insert(tx, self._sealer, service, said, by)
             for hub_id in hub_ids:
                 services.link(tx, service.id, hub_id)
-            shared_access.create(tx, self._sealer, service.id, shared_access.PROVISIONING_POLICIES)
-            subject = f"provisioning-service/{name}"
-            audit.append(
-                tx, Entry(now, by, Action.CREATE_PROVISIONING_SERVICE, subject, namespace.id)
-            )
 
         await self._store.write(unit)
         return service
@@ -93,6 +86,15 @@ class Administration:
         if service is None:
             raise NotFound("there is no such provisioning service")
         return service
+
+    async def addressed(self, host_name: str) -> Service:
+        """The provisioning service of that host name; the oldest, where none has it.
+
+        Raises:
+            NotFound: there is none at all.
+        """
+        named = await self._store.read(lambda tx: services.by_host_name(tx, host_name))
+        return named or await self.service()
 
     async def standing(
         self, service: Service, registration_id: str

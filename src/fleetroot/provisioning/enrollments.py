@@ -77,6 +77,24 @@ _PAGE: Final = Query(
     row,
 )
 _DELETE: Final = Command(delete(enrollments).where(_is_enrollment))
+_of_service: Final = enrollments.c.service_id == bindparam("service")
+_ANY: Final = Query(select(enrollments.c.enrollment_key).where(_of_service).limit(1), str)
+_NAMING_HUB: Final = Query(
+    select(enrollments.c.enrollment_key)
+    .where(_of_service & (enrollments.c.hub_id == bindparam("hub")))
+    .limit(1),
+    str,
+)
+
+
+def are_there(tx: Transaction, service_id: str) -> bool:
+    """Whether the service has any."""
+    return tx.first(_ANY, service=service_id) is not None
+
+
+def name_hub(tx: Transaction, service_id: str, hub_id: str) -> bool:
+    """Whether one of the service's assigns its devices to this hub."""
+    return tx.first(_NAMING_HUB, service=service_id, hub=hub_id) is not None
 
 
 def save(tx: Transaction, enrollment: Enrollment) -> None:

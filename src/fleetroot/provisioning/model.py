@@ -11,6 +11,16 @@ from fleetroot.registry.model import IssuedChain
 from fleetroot.sas import SasToken
 
 
+class Allocation(StrEnum):
+    """How a service chooses a hub where an enrollment does not; devices are spread by a hash for
+    all of these so far.
+    """
+
+    HASHED = "Hashed"
+    GEO_LATENCY = "GeoLatency"
+    STATIC = "Static"
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A provisioning service; devices name it by its ID scope."""
@@ -20,6 +30,8 @@ class Service:
     name: str
     id_scope: str
     host_name: str
+    created_at: datetime
+    allocation: Allocation
 
 
 class EnrollmentKind(StrEnum):
@@ -140,7 +152,14 @@ class RegistrationResult:
 
 @dataclass(frozen=True, slots=True)
 class LinkedHub:
-    """A hub that a provisioning service may assign devices to."""
+    """A hub that a provisioning service may assign devices to.
+
+    Attributes:
+        weight: how many devices it gets of those that are spread, in proportion to the others.
+        allocates: whether it gets any of those; enrollments may name it all the same.
+    """
 
     id: str
     host_name: str
+    weight: int = 1
+    allocates: bool = True

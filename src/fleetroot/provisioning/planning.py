@@ -196,11 +196,19 @@ class Planner:
             stays = linked.get(registration.hub_id)
             if stays is not None:
                 return stays
-        hubs = [hub for hub in linked.values() if settings.hub_id in (None, hub.id)]
+        if settings.hub_id is not None:
+            hubs = [hub for hub in linked.values() if hub.id == settings.hub_id]
+        else:
+            hubs = [hub for hub in linked.values() if hub.allocates]
         if not hubs:
             raise Unavailable("no hub is linked for this enrollment", reason="no linked hub")
         digest = sha256(canonical(attested.registration_id).encode()).digest()
-        return hubs[int.from_bytes(digest[:8], "big") % len(hubs)]
+        place = int.from_bytes(digest[:8], "big") % sum(hub.weight for hub in hubs)
+        for hub in hubs:
+            place -= hub.weight
+            if place < 0:
+                break
+        return hub
 
 
 def _policy(attested: Attested) -> Policy | None:

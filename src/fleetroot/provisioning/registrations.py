@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from fleetroot.ids import canonical
 from fleetroot.provisioning.model import EnrollmentKind, Registration, Status, Substatus
@@ -57,6 +57,27 @@ _GET: Final = Query(
     ),
     row,
 )
+_of_service: Final = registrations.c.service_id == bindparam("service")
+_ANY: Final = Query(select(registrations.c.registration_key).where(_of_service).limit(1), str)
+_REMOVE_OF_SERVICE: Final = Command(delete(registrations).where(_of_service))
+_REMOVE_OF_HUB: Final = Command(
+    delete(registrations).where(registrations.c.hub_id == bindparam("hub"))
+)
+
+
+def are_there(tx: Transaction, service_id: str) -> bool:
+    """Whether the service has any."""
+    return tx.first(_ANY, service=service_id) is not None
+
+
+def remove_of_service(tx: Transaction, service_id: str) -> None:
+    """Forgets the registrations of a service that goes."""
+    tx.run(_REMOVE_OF_SERVICE, service=service_id)
+
+
+def remove_of_hub(tx: Transaction, hub_id: str) -> None:
+    """Forgets the registrations that led to a hub that goes."""
+    tx.run(_REMOVE_OF_HUB, hub=hub_id)
 
 
 def find(tx: Transaction, service_id: str, registration_id: str) -> Registration | None:

@@ -5,18 +5,20 @@ A token signed with one of the keys acts with the policy's rights, and nothing e
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from fleetroot import sas
 from fleetroot.custody import RecordName, Sealer
-from fleetroot.errors import Forbidden, TokenInvalid
+from fleetroot.errors import Forbidden, InvalidArgument, NotFound, TokenInvalid
 from fleetroot.storage import Command, Query, Transaction
-from fleetroot.storage.prepared import insert_into
+from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import shared_access_policies
 
 
@@ -55,6 +57,27 @@ PROVISIONING_POLICIES: Final[dict[str, frozenset[Right]]] = {
         }
     ),
 }
+HUB_RIGHTS: Final = HUB_POLICIES["iothubowner"]
+PROVISIONING_RIGHTS: Final = PROVISIONING_POLICIES["provisioningserviceowner"]
+MAX_POLICIES: Final = 16
+_NAME: Final = re.compile(r"[A-Za-z0-9!._\-]{1,64}", re.ASCII)
+
+
+class WhichKey(StrEnum):
+    """One of a policy's two keys: while one is replaced, the other is good."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPolicy:
+    """A policy as it shall be. A key that is None is kept, or drawn where there is none."""
+
+    name: str
+    rights: frozenset[Right]
+    primary_key: bytes | None = field(default=None, repr=False)
+    secondary_key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +90,18 @@ class SharedAccessPolicy:
     secondary_key: bytes = field(repr=False)
 
 
-_INSERT: Final = Command(insert_into(shared_access_policies))
+_of_owner: Final = shared_access_policies.c.owner_id == bindparam("owner")
+_is_named: Final = _of_owner & (shared_access_policies.c.name == bindparam("name"))
+_PUT: Final = Command(upsert_into(shared_access_policies))
 _GET: Final = Query(
-    select(shared_access_policies).where(
-        (shared_access_policies.c.owner_id == bindparam("owner"))
-        & (shared_access_policies.c.name == bindparam("name"))
-    ),
+    select(shared_access_policies).where(_is_named),
     lambda owner, name, rights, primary, secondary: (rights, primary, secondary),
 )
+_NAMES: Final = Query(
+    select(shared_access_policies.c.name).where(_of_owner).order_by(shared_access_policies.c.name),
+    str,
+)
+_REMOVE: Final = Command(delete(shared_access_policies).where(_is_named))
 
 
 def create(
@@ -82,14 +109,112 @@ def create(
 ) -> None:
     """Gives a hub or a provisioning service its policies, with new keys."""
     for name, rights in policies.items():
-        tx.run(
-            _INSERT,
-            owner_id=owner_id,
-            name=name,
-            rights=" ".join(sorted(rights)),
-            sealed_primary=sealer.seal(key_name(owner_id, name, "primary"), sas.new_key()),
-            sealed_secondary=sealer.seal(key_name(owner_id, name, "secondary"), sas.new_key()),
+        _put(tx, sealer, owner_id, name, rights, sas.new_key(), sas.new_key())
+
+
+def _put(
+    tx: Transaction,
+    sealer: Sealer,
+    owner_id: str,
+    name: str,
+    rights: frozenset[Right],
+    primary: bytes,
+    secondary: bytes,
+) -> None:
+    tx.run(
+        _PUT,
+        owner_id=owner_id,
+        name=name,
+        rights=" ".join(sorted(rights)),
+        sealed_primary=sealer.seal(key_name(owner_id, name, "primary"), primary),
+        sealed_secondary=sealer.seal(key_name(owner_id, name, "secondary"), secondary),
+    )
+
+
+def all_(tx: Transaction, sealer: Sealer, owner_id: str) -> list[SharedAccessPolicy]:
+    """Every policy of a hub or provisioning service by its name, with its keys opened."""
+    found = (find(tx, sealer, owner_id, name) for name in tx.all(_NAMES, owner=owner_id))
+    return [policy for policy in found if policy is not None]
+
+
+def check(wanted: Sequence[WantedPolicy], allowed: frozenset[Right]) -> None:
+    """Lets policies pass that a hub or provisioning service may have.
+
+    Raises:
+        InvalidArgument: they are too many, share a name, or one has no name, no rights or others
+            than the service has.
+    """
+    if len(wanted) > MAX_POLICIES:
+        raise InvalidArgument(f"authorizationPolicies: at most {MAX_POLICIES}")
+    names = [policy.name for policy in wanted]
+    if len(set(names)) != len(names):
+        raise InvalidArgument("authorizationPolicies: a keyName comes twice")
+    for policy in wanted:
+        if not _NAME.fullmatch(policy.name):
+            raise InvalidArgument("keyName: must be 1 to 64 letters, digits and ! . _ -")
+        if not policy.rights or not policy.rights <= allowed:
+            raise InvalidArgument(f"rights: must be of {', '.join(sorted(allowed))}")
+
+
+def replace_all(
+    tx: Transaction, sealer: Sealer, owner_id: str, wanted: Sequence[WantedPolicy]
+) -> list[str]:
+    """Makes the policies those of `wanted`, which have been checked; the names of those that
+    changed, were added or are gone.
+    """
+    before = {policy.name: policy for policy in all_(tx, sealer, owner_id)}
+    changed = sorted(before.keys() - {policy.name for policy in wanted})
+    for name in changed:
+        tx.run(_REMOVE, owner=owner_id, name=name)
+    for policy in wanted:
+        there = before.get(policy.name)
+        after = SharedAccessPolicy(
+            policy.name,
+            policy.rights,
+            policy.primary_key or (there.primary_key if there else sas.new_key()),
+            policy.secondary_key or (there.secondary_key if there else sas.new_key()),
         )
+        if after != there:
+            keys = (after.primary_key, after.secondary_key)
+            _put(tx, sealer, owner_id, after.name, after.rights, *keys)
+            changed.append(after.name)
+    return changed
+
+
+def rotate(
+    tx: Transaction, sealer: Sealer, owner_id: str, name: str, which: WhichKey
+) -> SharedAccessPolicy:
+    """Draws one of a policy's keys anew.
+
+    Raises:
+        NotFound: there is no policy of that name.
+    """
+    there = get(tx, sealer, owner_id, name)
+    primary, secondary = there.primary_key, there.secondary_key
+    if which is WhichKey.PRIMARY:
+        primary = sas.new_key()
+    else:
+        secondary = sas.new_key()
+    _put(tx, sealer, owner_id, name, there.rights, primary, secondary)
+    return SharedAccessPolicy(name, there.rights, primary, secondary)
+
+
+def remove_all(tx: Transaction, owner_id: str) -> None:
+    """Removes every policy of a hub or provisioning service that goes."""
+    for name in tx.all(_NAMES, owner=owner_id):
+        tx.run(_REMOVE, owner=owner_id, name=name)
+
+
+def get(tx: Transaction, sealer: Sealer, owner_id: str, name: str) -> SharedAccessPolicy:
+    """The policy of that name, with its keys opened.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = find(tx, sealer, owner_id, name)
+    if found is None:
+        raise NotFound(f"there is no shared access policy {name[:64]}")
+    return found
 
 
 def find(tx: Transaction, sealer: Sealer, owner_id: str, name: str) -> SharedAccessPolicy | None:

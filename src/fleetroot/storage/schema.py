@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     text,
+    true,
 )
 
 from fleetroot.storage.types import Sequence64, UtcTime
@@ -390,6 +391,38 @@ shared_access_policies = Table(
     Column("sealed_secondary", LargeBinary, nullable=False),
 )
 
+# What the management API was told of a hub or a provisioning service; each has one.
+service_resources = Table(
+    "service_resources",
+    metadata,
+    Column("owner_id", Text, primary_key=True),  # a hub or a provisioning service
+    Column("subscription_id", Text, nullable=False),
+    Column("resource_group", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON object
+    Column("sku", Text, nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+# CA certificates that were uploaded to a hub or a provisioning service.
+uploaded_certificates = Table(
+    "uploaded_certificates",
+    metadata,
+    Column("owner_id", Text, primary_key=True),
+    Column("name_key", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),  # DER
+    Column("verified", Boolean, nullable=False),
+    # What its owner is to have signed, and until when.
+    Column("verification_code", Text, nullable=True),
+    Column("code_expires_at", UtcTime, nullable=True),
+    Column("etag", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
 # --- provisioning ---------------------------------------------------------------------------
 
 provisioning_services = Table(
@@ -402,6 +435,7 @@ provisioning_services = Table(
     Column("id_scope", Text, nullable=False, unique=True),
     Column("host_name", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("allocation_policy", Text, nullable=False, server_default="Hashed"),
 )
 
 enrollments = Table(
@@ -463,6 +497,10 @@ linked_hubs = Table(
     metadata,
     Column("service_id", Text, ForeignKey("provisioning_services.id"), primary_key=True),
     Column("hub_id", Text, ForeignKey("hubs.id"), primary_key=True),
+    Column("weight", Integer, nullable=False, server_default="1"),
+    Column("allocates", Boolean, nullable=False, server_default=true()),
+    # The shared access policy by which it was linked; null: by its host name.
+    Column("key_name", Text, nullable=True),
 )
 
 # The issuing CAs that a hub trusts: what `synchronize` pushed to it.

@@ -1,0 +1,279 @@
+"""Hubs: `Microsoft.Devices/IotHubs`.
+
+Source: Azure IoT Hub resource provider REST API, 2023-06-30 and later.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field, model_validator
+
+from fleetroot.access import EVERYWHERE, Permission
+from fleetroot.api.access import actor_of, needs
+from fleetroot.api.arm.routing import creates_only, namespace_path
+from fleetroot.api.arm.service_bodies import (
+    Name,
+    NameAvailability,
+    NameBody,
+    RuleBody,
+    RulePage,
+    SkuBody,
+    SystemData,
+    Tags,
+    TagsBody,
+    Wire,
+    description,
+    rule_body,
+    rule_page,
+    sku_body,
+    system_data,
+    wanted_policies,
+)
+from fleetroot.api.arm.service_routing import (
+    HUBS,
+    SUBSCRIPTION,
+    HubRoute,
+    IfMatch,
+    Version,
+    caller_of,
+    hub_of,
+    is_listed,
+    namespace_wanted,
+    namespaces_by_id,
+    there_of,
+)
+from fleetroot.api.services import services_of
+from fleetroot.errors import InvalidArgument, NotFound
+from fleetroot.hub.administration import DescribedHub
+from fleetroot.ids import check_name
+from fleetroot.registry.model import Namespace
+
+TYPE: Final = "Microsoft.Devices/IotHubs"
+_HUB: Final = HUBS + "/{hub}"
+router = APIRouter(route_class=HubRoute, dependencies=[Version])
+
+
+class DeviceRegistry(Wire):
+    """The namespace that the hub belongs to, by its resource id."""
+
+    namespace_resource_id: Annotated[str, Field(max_length=1024)] | None = None
+
+
+class HubWish(Wire):
+    """A hub's properties, as they are sent. What is read-only is ignored; what would keep somebody
+    out and is not built is refused.
+    """
+
+    authorization_policies: Annotated[list[RuleBody], Field(max_length=16)] | None = None
+    device_registry: DeviceRegistry | None = None
+    disable_local_auth: bool | None = None
+    disable_device_sas: bool | None = Field(default=None, alias="disableDeviceSAS")
+    disable_module_sas: bool | None = Field(default=None, alias="disableModuleSAS")
+    public_network_access: Literal["Enabled", "Disabled"] | None = None
+    ip_filter_rules: Annotated[list[Any], Field(max_length=1000)] | None = None
+    network_rule_sets: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _keeps_what_it_says(self) -> HubWish:
+        refused = {
+            "disableLocalAuth": self.disable_local_auth,
+            "disableDeviceSAS": self.disable_device_sas,
+            "disableModuleSAS": self.disable_module_sas,
+            "publicNetworkAccess": self.public_network_access == "Disabled",
+            "ipFilterRules": self.ip_filter_rules,
+            "networkRuleSets": self.network_rule_sets,
+        }
+        for name, said in refused.items():
+            if said:
+                raise ValueError(f"{name} is not supported")
+        return self
+
+
+class HubBody(Wire):
+    """A hub, as it is sent."""
+
+    location: Name
+    tags: Tags | None = None
+    sku: SkuBody = Field(default_factory=SkuBody)
+    properties: HubWish = Field(default_factory=HubWish)
+
+
+class Location(Wire):
+    """Where a hub is."""
+
+    location: str
+    role: Literal["primary", "secondary"] = "primary"
+
+
+class HubProperties(Wire):
+    """A hub's properties, as they are shown; keys are behind `listkeys`."""
+
+    host_name: str
+    state: str = "Active"
+    provisioning_state: str = "Succeeded"
+    locations: list[Location]
+    device_registry: DeviceRegistry | None = None
+    public_network_access: str = "Enabled"
+    min_tls_version: str = "1.2"
+
+
+class HubResource(Wire):
+    """A hub, as it is shown."""
+
+    id: str
+    name: str
+    type: str = TYPE
+    location: str
+    tags: dict[str, str]
+    etag: str
+    sku: SkuBody
+    properties: HubProperties
+    system_data: SystemData
+
+
+class HubPage(Wire):
+    """Hubs: all of them."""
+
+    value: list[HubResource]
+
+
+@router.put(_HUB, response_model_exclude_none=True, responses={201: {"model": HubResource}})
+@needs(Permission.WRITE_SERVICES)
+async def put(
+    request: Request,
+    subscription: str,
+    group: str,
+    hub: str,
+    body: HubBody,
+    response: Response,
+    etag: IfMatch,
+) -> HubResource:
+    """Creates a hub, or replaces what was said of it."""
+    registry = body.properties.device_registry
+    wanted = registry.namespace_resource_id if registry else None
+    put, created = await services_of(request).hub_administration.put(
+        await namespace_wanted(request, wanted, there_of(request)),
+        hub,
+        description(subscription, group, body.location, body.tags, body.sku),
+        policies=wanted_policies(body.properties.authorization_policies),
+        if_match=etag,
+        create_only=creates_only(request),
+        by=actor_of(request),
+    )
+    response.status_code = 201 if created else 200
+    return await _shown(request, put)
+
+
+@router.get(_HUB, response_model_exclude_none=True)
+@needs(Permission.READ)
+async def get(request: Request) -> HubResource:
+    """One hub."""
+    return await _shown(request, hub_of(request))
+
+
+@router.patch(_HUB, response_model_exclude_none=True)
+@needs(Permission.WRITE_SERVICES)
+async def patch(request: Request, hub: str, body: TagsBody, etag: IfMatch) -> HubResource:
+    """Replaces a hub's tags."""
+    if body.tags is None:
+        return await _shown(request, hub_of(request))
+    changed = await services_of(request).hub_administration.set_tags(
+        hub, body.tags, if_match=etag, by=actor_of(request)
+    )
+    return await _shown(request, changed)
+
+
+@router.delete(_HUB, status_code=204)
+@needs(Permission.WRITE_SERVICES)
+async def delete(request: Request, hub: str, etag: IfMatch) -> Response:
+    """Deletes a hub to which nothing is linked."""
+    await services_of(request).hub_administration.delete(hub, if_match=etag, by=actor_of(request))
+    return Response(status_code=204)
+
+
+@router.get(HUBS, response_model_exclude_none=True)
+@needs(Permission.READ)
+async def list_(request: Request) -> HubPage:
+    """The hubs of a resource group, by name."""
+    return await _page(request)
+
+
+@router.get(SUBSCRIPTION + "/IotHubs", response_model_exclude_none=True)
+@needs(Permission.READ)
+async def list_by_subscription(request: Request) -> HubPage:
+    """The hubs of a subscription, by name."""
+    return await _page(request)
+
+
+@router.post(SUBSCRIPTION + "/checkNameAvailability", response_model_exclude_none=True)
+@needs(Permission.READ)
+async def check_name_availability(request: Request, body: NameBody) -> NameAvailability:
+    """Whether a hub can have this name."""
+    caller_of(request).require(Permission.READ, EVERYWHERE)
+    try:
+        check_name(body.name, "hub")
+        await services_of(request).hub_administration.get(body.name)
+    except InvalidArgument as error:
+        return NameAvailability(name_available=False, reason="Invalid", message=error.message)
+    except NotFound:
+        return NameAvailability(name_available=True)
+    message = f"the name {body.name} is taken"
+    return NameAvailability(name_available=False, reason="AlreadyExists", message=message)
+
+
+@router.post(_HUB + "/listkeys")
+@needs(Permission.READ_SECRETS)
+async def list_keys(request: Request) -> RulePage:
+    """A hub's shared access policies with their keys."""
+    owner = hub_of(request).owner
+    found = await services_of(request).access_keys.read_all(owner, by=actor_of(request))
+    return rule_page(found)
+
+
+@router.post(_HUB + "/IotHubKeys/{key}/listkeys")
+@needs(Permission.READ_SECRETS)
+async def list_key(request: Request, key: str) -> RuleBody:
+    """One of a hub's shared access policies with its keys."""
+    owner = hub_of(request).owner
+    return rule_body(await services_of(request).access_keys.read(owner, key, by=actor_of(request)))
+
+
+async def _page(request: Request) -> HubPage:
+    namespaces = await namespaces_by_id(request)
+    found = await services_of(request).hub_administration.list_all()
+    return HubPage(value=[_body(hub, namespaces) for hub in found if is_listed(request, hub)])
+
+
+async def _shown(request: Request, found: DescribedHub) -> HubResource:
+    return _body(found, await namespaces_by_id(request))
+
+
+def hub_path(found: DescribedHub) -> str:
+    """The resource id of a hub."""
+    said = found.resource.description
+    return (
+        f"/subscriptions/{said.subscription_id}/resourceGroups/{said.resource_group}"
+        f"/providers/{TYPE}/{found.hub.name}"
+    )
+
+
+def _body(found: DescribedHub, namespaces: dict[str, Namespace]) -> HubResource:
+    said, namespace = found.resource.description, namespaces.get(found.hub.namespace_id)
+    return HubResource(
+        id=hub_path(found),
+        name=found.hub.name,
+        location=said.location,
+        tags=dict(said.tags),
+        etag=found.resource.etag,
+        sku=sku_body(said),
+        properties=HubProperties(
+            host_name=found.hub.host_name,
+            locations=[Location(location=said.location)],
+            device_registry=DeviceRegistry(namespace_resource_id=namespace_path(namespace))
+            if namespace
+            else None,
+        ),
+        system_data=system_data(found.hub.created_at, found.resource),
+    )

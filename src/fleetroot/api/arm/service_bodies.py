@@ -1,0 +1,137 @@
+"""What hubs and provisioning services have in common on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from fleetroot import sas
+from fleetroot.clock import iso8601
+from fleetroot.errors import InvalidArgument
+from fleetroot.registry.service_resources import Description, ServiceResource
+from fleetroot.registry.shared_access import Right, SharedAccessPolicy, WantedPolicy
+
+_Key = Annotated[str, Field(max_length=128)]
+Tags = Annotated[dict[str, str], Field(max_length=50)]
+Name = Annotated[str, Field(max_length=256)]
+
+
+class Wire(BaseModel):
+    """Names in JSON are camel case; what is not known is ignored: newer SDKs say more."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, alias_generator=to_camel)
+
+
+class SkuBody(Wire):
+    """A size; it changes nothing here."""
+
+    name: Name = "S1"
+    tier: Annotated[str, Field(max_length=32)] | None = None
+    capacity: Annotated[int, Field(ge=1, le=1000)] | None = 1
+
+
+class SystemData(Wire):
+    """When it was made and changed last."""
+
+    created_at: str
+    last_modified_at: str
+
+
+class TagsBody(Wire):
+    """What `PATCH` changes."""
+
+    tags: Tags | None = None
+
+
+class RuleBody(Wire):
+    """A shared access policy; a key that is left out is kept, or drawn for a new one."""
+
+    key_name: Annotated[str, Field(max_length=64)]
+    primary_key: _Key | None = Field(default=None, repr=False)
+    secondary_key: _Key | None = Field(default=None, repr=False)
+    rights: Annotated[str, Field(max_length=256)]
+
+    def wanted(self) -> WantedPolicy:
+        """Raises:
+        InvalidArgument: a right or a key is none.
+        """
+        return WantedPolicy(
+            self.key_name,
+            _rights(self.rights),
+            sas.decode_key(self.primary_key) if self.primary_key else None,
+            sas.decode_key(self.secondary_key) if self.secondary_key else None,
+        )
+
+
+class RulePage(Wire):
+    """Shared access policies with their keys."""
+
+    value: list[RuleBody]
+
+
+class NameBody(Wire):
+    """A name to be looked at."""
+
+    name: Name
+
+
+class NameAvailability(Wire):
+    """Whether a name can be taken, and why not."""
+
+    name_available: bool
+    reason: Literal["Invalid", "AlreadyExists"] | None = None
+    message: str | None = None
+
+
+def wanted_policies(rules: Sequence[RuleBody] | None) -> list[WantedPolicy] | None:
+    """Shared access policies as they shall be; None where nothing was said."""
+    return None if rules is None else [rule.wanted() for rule in rules]
+
+
+def rule_body(policy: SharedAccessPolicy) -> RuleBody:
+    """A shared access policy with its keys."""
+    return RuleBody(
+        key_name=policy.name,
+        primary_key=sas.encode_key(policy.primary_key),
+        secondary_key=sas.encode_key(policy.secondary_key),
+        rights=", ".join(right.value for right in Right if right in policy.rights),
+    )
+
+
+def rule_page(policies: Iterable[SharedAccessPolicy]) -> RulePage:
+    """Shared access policies with their keys."""
+    return RulePage(value=[rule_body(policy) for policy in policies])
+
+
+def description(
+    subscription: str, group: str, location: str, tags: Tags | None, sku: SkuBody
+) -> Description:
+    """What is said of a hub or provisioning service."""
+    return Description(subscription, group, location, tags or {}, sku.name, sku.capacity or 1)
+
+
+def sku_body(said: Description) -> SkuBody:
+    """The size as it is shown."""
+    tiers = {"F": "Free", "B": "Basic"}
+    tier = tiers.get(said.sku[:1].upper(), "Standard")
+    return SkuBody(name=said.sku, tier=tier, capacity=said.capacity)
+
+
+def system_data(created_at: datetime, resource: ServiceResource) -> SystemData:
+    """When it was made and changed last."""
+    return SystemData(created_at=iso8601(created_at), last_modified_at=iso8601(resource.updated_at))
+
+
+def _rights(text: str) -> frozenset[Right]:
+    by_name = {right.value.lower(): right for right in Right}
+    found = set()
+    for word in text.split(","):
+        right = by_name.get(word.strip().lower())
+        if right is None:
+            raise InvalidArgument(f"rights: must be of {', '.join(Right)}")
+        found.add(right)
+    return frozenset(found)
