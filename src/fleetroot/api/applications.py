@@ -34,6 +34,7 @@ from fleetroot.api.arm import namespaces as arm_namespaces
 from fleetroot.api.arm import operations as arm_operations
 from fleetroot.api.arm import policies as arm_policies
 from fleetroot.api.arm import provisioning_services as arm_provisioning_services
+from fleetroot.api.arm import uploaded_certificates as arm_uploaded_certificates
 from fleetroot.api.description import (
     MANAGEMENT_API,
     OPERATOR_API,
@@ -73,6 +74,8 @@ MANAGEMENT: Final = (
     arm_operations.router,
     arm_hubs.router,
     arm_provisioning_services.router,
+    arm_uploaded_certificates.of_hubs,
+    arm_uploaded_certificates.of_services,
 )
 
 

@@ -233,7 +233,7 @@ def link(
 
 def unlink(tx: Transaction, service_id: str, hub_id: str) -> None:
     """Lets the service assign no more devices to the hub."""
-    tx.run(_UNLINK, service_id=service_id, hub_id=hub_id)
+    tx.run(_UNLINK, service=service_id, hub=hub_id)
 
 
 def links(tx: Transaction, service_id: str) -> list[Link]:

@@ -19,7 +19,6 @@ from fleetroot.hub.administration import DescribedHub
 from fleetroot.ids import canonical
 from fleetroot.provisioning.service_administration import DescribedService
 from fleetroot.registry.model import Namespace
-from fleetroot.registry.service_resources import Owner
 
 SUBSCRIPTION: Final = "/subscriptions/{subscription}/providers/Microsoft.Devices"
 HUBS: Final = PROVIDER + "/Microsoft.Devices/IotHubs"
@@ -46,7 +45,7 @@ class DevicesRoute(ArmRoute):
         name = request.path_params.get(self.parameter)
         if name is None:
             return  # the endpoint looks at what it shows
-        makes = "PUT" in self.methods and self.path.endswith(f"/{{{self.parameter}}}")
+        makes = "PUT" in (self.methods or ()) and self.path.endswith(f"/{{{self.parameter}}}")
         found = None
         try:
             found = await self.find(request, name)
@@ -117,10 +116,10 @@ def service_of(request: Request) -> DescribedService:
     return found
 
 
-def owner_of(request: Request) -> Owner:
+def described_of(request: Request) -> Described:
     """The hub or provisioning service that the path names."""
     found: Described = request.state.described
-    return found.owner
+    return found
 
 
 def is_listed(request: Request, found: Described) -> bool:
