@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleetroot.api import (
+    access_keys,
     approvals,
     audit_log,
     authorities,
@@ -17,14 +18,17 @@ from fleetroot.api import (
     enrollments,
     errors,
     explain,
+    hubs,
     master_key,
     namespaces,
     oidc_issuers,
     operator,
     pki_distribution,
     policies,
+    provisioning_services,
     server,
     tokens,
+    uploaded_certificates,
 )
 from fleetroot.api.arm import certificate_authorities, certificate_policies
 from fleetroot.api.arm import credentials as arm_credentials
@@ -61,6 +65,14 @@ OPERATOR: Final = (
     namespaces.router,
     policies.router,
     authorities.router,
+    hubs.everywhere,
+    hubs.router,
+    provisioning_services.everywhere,
+    provisioning_services.router,
+    access_keys.of_hubs,
+    access_keys.of_services,
+    uploaded_certificates.of_hubs,
+    uploaded_certificates.of_services,
 )
 
 MANAGEMENT: Final = (

@@ -19,6 +19,8 @@ _COMMANDS = {
     "credential": "namespaces:credential",
     "ca": "authorities:ca",
     "policy": "policies:policy",
+    "hub": "hubs:hub",
+    "provisioning-service": "provisioning_services:provisioning_service",
     "enrollments": "enrollments:enrollments",
     "registration": "explain:registration",
     "events": "events:events",

@@ -27,7 +27,7 @@ def list_(client: Client, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(each["name"], _tags(each), when(each["createdAt"])) for each in found]
+    rows = [(each["name"], shown_tags(each), when(each["createdAt"])) for each in found]
     print_table(("Namespace", "Tags", "Created"), rows, "no namespaces")
 
 
@@ -41,7 +41,7 @@ def create(
     client: Client, name: str, tags: tuple[str, ...], no_credential: bool, as_json: bool
 ) -> None:
     """Create a namespace, with its credential: a root CA of its own."""
-    body = {"tags": _parsed(tags), "credential": not no_credential}
+    body = {"tags": parse_tags(tags), "credential": not no_credential}
     _print(client.put(f"{_ROOTS}/{quoted(name)}", body), as_json)
 
 
@@ -61,7 +61,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @asks_server
 def update(client: Client, name: str, tags: tuple[str, ...], as_json: bool) -> None:
     """Replace a namespace's tags."""
-    _print(client.patch(f"{_ROOTS}/{quoted(name)}", {"tags": _parsed(tags)}), as_json)
+    _print(client.patch(f"{_ROOTS}/{quoted(name)}", {"tags": parse_tags(tags)}), as_json)
 
 
 @namespace.command()
@@ -152,7 +152,8 @@ def _credential(namespace: str) -> str:
     return f"{_ROOTS}/{quoted(namespace)}/credential"
 
 
-def _parsed(tags: tuple[str, ...]) -> dict[str, str]:
+def parse_tags(tags: tuple[str, ...]) -> dict[str, str]:
+    """Tags as they are typed, `NAME=VALUE`."""
     found = {}
     for tag in tags:
         name, equals, value = tag.partition("=")
@@ -162,7 +163,8 @@ def _parsed(tags: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _tags(shown: dict[str, Any]) -> str:
+def shown_tags(shown: dict[str, Any]) -> str:
+    """The tags of what an answer shows, on one line."""
     return ", ".join(f"{name}={value}" for name, value in shown["tags"].items()) or "-"
 
 
@@ -173,7 +175,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     print_fields(
         {
             "Namespace": found["name"],
-            "Tags": _tags(found),
+            "Tags": shown_tags(found),
             "Created": when(found["createdAt"]),
             "Etag": found["etag"],
         }

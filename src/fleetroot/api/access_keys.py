@@ -1,0 +1,49 @@
+"""Shared access keys of hubs and provisioning services over the operator API."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleetroot.access import Permission
+from fleetroot.api.access import actor_of, needs
+from fleetroot.api.arm.service_bodies import RuleBody, RulePage, rule_body, rule_page
+from fleetroot.api.service_routes import HubRoute, ServiceRoute, described_of
+from fleetroot.api.services import services_of
+from fleetroot.registry.shared_access import WhichKey
+
+
+class RotateBody(BaseModel):
+    """Which of a policy's keys is drawn anew."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: WhichKey = Field(strict=False)
+
+
+def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRouter:
+    router = APIRouter(prefix=prefix, route_class=route_class)
+
+    @router.post("/keys")
+    @needs(Permission.READ_SECRETS)
+    async def list_(request: Request) -> RulePage:
+        """Every shared access policy with its keys. A POST, because it is in the audit log."""
+        owner = described_of(request).owner
+        found = await services_of(request).access_keys.read_all(owner, by=actor_of(request))
+        return rule_page(found)
+
+    @router.post("/keys/{key}/rotate")
+    @needs(Permission.WRITE_SERVICES)
+    async def rotate(request: Request, key: str, body: RotateBody) -> RuleBody:
+        """Draws one of a policy's keys anew; the other stays."""
+        owner = described_of(request).owner
+        rotated = await services_of(request).access_keys.rotate(
+            owner, key, body.key, by=actor_of(request)
+        )
+        return rule_body(rotated)
+
+    return router
+
+
+of_hubs = _routes("/fleetroot/hubs/{hub}", HubRoute)
+of_services = _routes("/fleetroot/provisioning-services/{service}", ServiceRoute)

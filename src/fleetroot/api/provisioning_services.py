@@ -1,0 +1,222 @@
+"""Provisioning services, and the hubs that are linked to them, over the operator API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from fleetroot.access import Permission
+from fleetroot.api.access import EverywhereRoute, actor_of, if_match_of, needs
+from fleetroot.api.hubs import namespace_names
+from fleetroot.api.service_routes import ServiceRoute
+from fleetroot.api.services import services_of
+from fleetroot.clock import iso8601
+from fleetroot.provisioning.model import Allocation
+from fleetroot.provisioning.service_administration import (
+    MAX_WEIGHT,
+    DescribedService,
+    WantedLink,
+)
+from fleetroot.provisioning.services import Link
+from fleetroot.registry.service_resources import Description
+
+_PREFIX = "/fleetroot/provisioning-services"
+everywhere = APIRouter(prefix=_PREFIX, route_class=EverywhereRoute)
+router = APIRouter(prefix=_PREFIX + "/{service}", route_class=ServiceRoute)
+
+_Name = Annotated[str, Field(max_length=64)]
+_HostName = Annotated[str, Field(min_length=1, max_length=253)]
+_Tags = Annotated[dict[str, str], Field(max_length=50)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
+
+
+class ServiceBody(_Body):
+    """A service to make; without a host name it gets one under the server's domain."""
+
+    namespace: _Name = "default"
+    host_name: _HostName | None = None
+    allocation_policy: Annotated[Allocation, Field(strict=False)] = Allocation.HASHED
+    tags: _Tags = {}
+
+
+class TagsBody(_Body):
+    """What may be changed of a service."""
+
+    tags: _Tags
+
+
+class NamespaceBody(_Body):
+    """The namespace that a service is to belong to."""
+
+    namespace: _Name
+
+
+class HubLinkBody(_Body):
+    """How a hub is linked; what is left out is kept, or as by default."""
+
+    allocation_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
+    apply_allocation_policy: bool | None = None
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(populate_by_name=True, alias_generator=to_camel)
+
+
+class LinkedHub(_Shown):
+    """A hub that is linked, as it is shown."""
+
+    name: str
+    host_name: str
+    allocation_weight: int
+    apply_allocation_policy: bool
+
+
+class ProvisioningService(_Shown):
+    """A provisioning service, as it is shown."""
+
+    name: str
+    id_scope: str
+    host_name: str
+    namespace: str
+    allocation_policy: Allocation
+    iot_hubs: list[LinkedHub]
+    location: str
+    tags: dict[str, str]
+    etag: str
+    created_at: str
+    updated_at: str
+
+
+class ServicePage(_Shown):
+    """Provisioning services: all of them."""
+
+    value: list[ProvisioningService]
+
+
+@everywhere.get("")
+@needs(Permission.READ)
+async def list_(request: Request) -> ServicePage:
+    """Every provisioning service, by name."""
+    names = await namespace_names(request)
+    found = await services_of(request).provisioning_services.list_all()
+    return ServicePage(value=[_shown(service, names) for service in found])
+
+
+@everywhere.put("/{service}", status_code=201)
+@needs(Permission.WRITE_SERVICES)
+async def create(
+    request: Request, service: str, body: ServiceBody | None = None
+) -> ProvisioningService:
+    """Makes a provisioning service."""
+    services, body = services_of(request), body or ServiceBody()
+    namespace = await services.namespaces.get(body.namespace)
+    made, _ = await services.provisioning_services.put(
+        namespace,
+        service,
+        Description(namespace.subscription_id, namespace.resource_group, tags=body.tags),
+        allocation=body.allocation_policy,
+        host_name=body.host_name,
+        create_only=True,
+        by=actor_of(request),
+    )
+    return await _answer(request, made)
+
+
+@router.get("")
+@needs(Permission.READ)
+async def get(request: Request, service: str) -> ProvisioningService:
+    """One provisioning service."""
+    found = await services_of(request).provisioning_services.get(service)
+    return await _answer(request, found)
+
+
+@router.patch("")
+@needs(Permission.WRITE_SERVICES)
+async def patch(request: Request, service: str, body: TagsBody) -> ProvisioningService:
+    """Replaces a provisioning service's tags."""
+    changed = await services_of(request).provisioning_services.set_tags(
+        service, body.tags, if_match=if_match_of(request), by=actor_of(request)
+    )
+    return await _answer(request, changed)
+
+
+@router.delete("", status_code=204)
+@needs(Permission.WRITE_SERVICES)
+async def delete(request: Request, service: str) -> Response:
+    """Deletes a provisioning service without enrollments."""
+    await services_of(request).provisioning_services.delete(
+        service, if_match=if_match_of(request), by=actor_of(request)
+    )
+    return Response(status_code=204)
+
+
+@everywhere.post("/{service}/link")
+@needs(Permission.WRITE_SERVICES)
+async def link(request: Request, service: str, body: NamespaceBody) -> ProvisioningService:
+    """Lets a provisioning service that is not used belong to another namespace."""
+    services = services_of(request)
+    namespace = await services.namespaces.get(body.namespace)
+    linked = await services.provisioning_services.link(service, namespace, by=actor_of(request))
+    return await _answer(request, linked)
+
+
+@router.put("/hubs/{host_name}")
+@needs(Permission.WRITE_SERVICES)
+async def link_hub(
+    request: Request, service: str, host_name: str, body: HubLinkBody | None = None
+) -> ProvisioningService:
+    """Links a hub of the service's namespace, or changes how it is linked."""
+    how = body or HubLinkBody()
+    wanted = WantedLink(
+        host_name, weight=how.allocation_weight, allocates=how.apply_allocation_policy
+    )
+    linked = await services_of(request).provisioning_services.link_hub(
+        service, wanted, by=actor_of(request)
+    )
+    return await _answer(request, linked)
+
+
+@router.delete("/hubs/{host_name}", status_code=204)
+@needs(Permission.WRITE_SERVICES)
+async def unlink_hub(request: Request, service: str, host_name: str) -> Response:
+    """Assigns no more devices to a hub."""
+    await services_of(request).provisioning_services.unlink_hub(
+        service, host_name, by=actor_of(request)
+    )
+    return Response(status_code=204)
+
+
+async def _answer(request: Request, found: DescribedService) -> ProvisioningService:
+    return _shown(found, await namespace_names(request))
+
+
+def _shown(found: DescribedService, namespaces: dict[str, str]) -> ProvisioningService:
+    said, service = found.resource.description, found.service
+    return ProvisioningService(
+        name=service.name,
+        id_scope=service.id_scope,
+        host_name=service.host_name,
+        namespace=namespaces.get(service.namespace_id, ""),
+        allocation_policy=service.allocation,
+        iot_hubs=[_link(link) for link in found.links],
+        location=said.location,
+        tags=dict(said.tags),
+        etag=found.resource.etag,
+        created_at=iso8601(service.created_at),
+        updated_at=iso8601(found.resource.updated_at),
+    )
+
+
+def _link(link: Link) -> LinkedHub:
+    return LinkedHub(
+        name=link.hub_name,
+        host_name=link.hub.host_name,
+        allocation_weight=link.hub.weight,
+        apply_allocation_policy=link.hub.allocates,
+    )

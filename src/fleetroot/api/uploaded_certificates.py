@@ -1,0 +1,159 @@
+"""CA certificates of hubs and provisioning services over the operator API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from cryptography import x509
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from fleetroot.access import Permission
+from fleetroot.api.access import actor_of, if_match_of, needs
+from fleetroot.api.service_routes import HubRoute, ServiceRoute, described_of
+from fleetroot.api.services import services_of
+from fleetroot.clock import iso8601
+from fleetroot.pki import MAX_CERTIFICATE_TEXT, sha256_fingerprint, to_pem
+from fleetroot.registry.uploaded_certificates import UploadedCertificate
+
+_Text = Annotated[str, Field(max_length=MAX_CERTIFICATE_TEXT)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
+
+
+class UploadBody(_Body):
+    """A CA's certificate: PEM text, or base64 of DER or of PEM text; `isVerified` where no proof is
+    needed.
+    """
+
+    certificate: _Text
+    is_verified: bool = False
+
+
+class ProofBody(_Body):
+    """A certificate that the CA signed, in the same forms; its common name is the code."""
+
+    certificate: _Text
+
+
+class CertificateBody(BaseModel):
+    """A CA's certificate, as it is shown."""
+
+    model_config = ConfigDict(populate_by_name=True, alias_generator=to_camel)
+
+    name: str
+    subject: str
+    sha256: str
+    is_verified: bool
+    not_after: str
+    etag: str
+    created_at: str
+    updated_at: str
+    pem: str
+    verification_code: str | None = None
+    code_expires_at: str | None = None
+
+
+class CertificatePage(BaseModel):
+    """Certificates: all of them."""
+
+    value: list[CertificateBody]
+
+
+def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRouter:
+    router = APIRouter(prefix=prefix + "/certificates", route_class=route_class)
+
+    @router.get("")
+    @needs(Permission.READ)
+    async def list_(request: Request) -> CertificatePage:
+        """Every certificate, by name."""
+        owner = described_of(request).owner
+        found = await services_of(request).uploaded_certificates.list_all(owner)
+        return CertificatePage(value=[_shown(each) for each in found])
+
+    @router.get("/{certificate}")
+    @needs(Permission.READ)
+    async def get(request: Request, certificate: str) -> CertificateBody:
+        """One certificate."""
+        owner = described_of(request).owner
+        return _shown(await services_of(request).uploaded_certificates.get(owner, certificate))
+
+    @router.put("/{certificate}", responses={201: {"model": CertificateBody}})
+    @needs(Permission.WRITE_SERVICES)
+    async def put(
+        request: Request, certificate: str, body: UploadBody, response: Response
+    ) -> CertificateBody:
+        """Uploads a certificate, or another in the place of the one that If-Match names."""
+        put, is_new = await services_of(request).uploaded_certificates.upload(
+            described_of(request).owner,
+            certificate,
+            body.certificate,
+            verified=body.is_verified,
+            if_match=if_match_of(request),
+            by=actor_of(request),
+        )
+        response.status_code = 201 if is_new else 200
+        return _shown(put)
+
+    @router.delete("/{certificate}", status_code=204)
+    @needs(Permission.WRITE_SERVICES)
+    async def delete(request: Request, certificate: str) -> Response:
+        """Deletes a certificate."""
+        owner = described_of(request).owner
+        await services_of(request).uploaded_certificates.delete(
+            owner, certificate, if_match=if_match_of(request), by=actor_of(request)
+        )
+        return Response(status_code=204)
+
+    @router.post("/{certificate}/generateVerificationCode")
+    @needs(Permission.WRITE_SERVICES)
+    async def generate_verification_code(request: Request, certificate: str) -> CertificateBody:
+        """Draws a code that the CA's key is to sign; it is shown here and never again."""
+        owner = described_of(request).owner
+        return _shown(
+            await services_of(request).uploaded_certificates.new_code(
+                owner, certificate, if_match=if_match_of(request), by=actor_of(request)
+            ),
+            with_code=True,
+        )
+
+    @router.post("/{certificate}/verify")
+    @needs(Permission.WRITE_SERVICES)
+    async def verify(request: Request, certificate: str, body: ProofBody) -> CertificateBody:
+        """Takes the proof that the CA's key is the uploader's."""
+        return _shown(
+            await services_of(request).uploaded_certificates.verify(
+                described_of(request).owner,
+                certificate,
+                body.certificate,
+                if_match=if_match_of(request),
+                by=actor_of(request),
+            )
+        )
+
+    return router
+
+
+of_hubs: Final = _routes("/fleetroot/hubs/{hub}", HubRoute)
+of_services: Final = _routes("/fleetroot/provisioning-services/{service}", ServiceRoute)
+
+
+def _shown(found: UploadedCertificate, *, with_code: bool = False) -> CertificateBody:
+    certificate = x509.load_der_x509_certificate(found.certificate)
+    until = found.code_expires_at
+    return CertificateBody(
+        name=found.name,
+        subject=certificate.subject.rfc4514_string(),
+        sha256=sha256_fingerprint(certificate).hex(),
+        is_verified=found.verified,
+        not_after=iso8601(certificate.not_valid_after_utc),
+        etag=found.etag,
+        created_at=iso8601(found.created_at),
+        updated_at=iso8601(found.updated_at),
+        pem=to_pem([certificate]),
+        verification_code=found.code if with_code else None,
+        code_expires_at=iso8601(until) if with_code and until else None,
+    )
