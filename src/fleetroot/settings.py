@@ -153,6 +153,16 @@ class Settings(BaseSettings):
                 raise ValueError("not a host name or address") from None
         return name
 
+    @field_validator("services_domain")
+    @classmethod
+    def _is_domain(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        name = value.strip().lower()
+        if not _HOST_NAME.fullmatch(name) or name.rpartition(".")[2].isdecimal():
+            raise ValueError("not a host name")
+        return name
+
     @field_validator("database_url")
     @classmethod
     def _is_of_postgresql(cls, value: SecretStr | None) -> SecretStr | None:

@@ -88,13 +88,14 @@ def keys(listed: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
 
 
 async def test_hub_is_created_read_changed_listed_and_deleted(hubs: Hubs) -> None:
-    created, read, tagged, replaced, listed, in_all, deleted, gone = await hubs.ask(
+    created, read, tagged, replaced, listed, in_all, deleted, again, gone = await hubs.ask(
         hubs.put("plant"),
         hubs.call("get", "PLANT"),
         hubs.call("begin_update", "plant", {"tags": {"site": "yard"}}),
         hubs.put("plant", sku={"name": "S2", "capacity": 2}),
         hubs.call("list_by_resource_group"),
         call("iot_hub_resource.list_by_subscription"),
+        hubs.call("begin_delete", "plant"),
         hubs.call("begin_delete", "plant"),
         hubs.call("get", "plant"),
     )
@@ -113,7 +114,7 @@ async def test_hub_is_created_read_changed_listed_and_deleted(hubs: Hubs) -> Non
     assert replaced["properties"] == created["properties"]
     assert [hub["name"] for hub in listed] == ["default", "plant"]
     assert in_all == listed
-    assert deleted is None
+    assert deleted is again is None
     assert (gone["error"]["status"], gone["error"]["code"]) == (404, "ResourceNotFound")
 
 
@@ -397,6 +398,38 @@ async def test_version_that_is_none_is_refused_with_those_that_are(
     assert error["code"] in ("InvalidApiVersionParameter", "MissingApiVersionParameter")
     if version:
         assert "2023-06-30" in error["message"]
+
+
+async def test_subscription_that_is_none_is_404(fleet: Fleet) -> None:
+    path = provider(fleet).replace(fleet.bootstrap["subscriptionId"], "none") + "/IotHubs/plant"
+    answer = await fleet.http.put(path, params={"api-version": "2023-06-30"}, json=HUB)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "SubscriptionNotFound"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"location": 7}', 400),
+        (b"{}", 400),
+        (b'{"location":"' + b"x" * 5_000_000 + b'"}', 413),
+    ],
+    ids=["no JSON", "no object", "wrong type", "missing", "too large"],
+)
+async def test_body_that_is_none_is_refused_in_the_shape_of_arm(
+    fleet: Fleet, content: bytes, status: int
+) -> None:
+    answer = await fleet.http.put(
+        provider(fleet) + "/IotHubs/plant",
+        params={"api-version": "2023-06-30"},
+        content=content,
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == status
+    assert answer.json()["error"].keys() >= {"code", "message", "details"}
+    assert len(fleet.rows("hubs")) == 1
 
 
 @pytest.mark.parametrize("version", ["2019-03-22", "2019-07-01-preview", "2023-06-30-preview"])

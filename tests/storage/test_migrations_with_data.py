@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -37,7 +38,9 @@ from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from fleetroot.registry.device_resources import Description, DeviceResources
 from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.publishing import RevocationPublisher
+from fleetroot.registry.service_resources import Owner, ServiceKind
 from fleetroot.registry.third_party_lists import ThirdPartyLists
+from fleetroot.registry.uploaded_certificates import UploadedCertificates
 from fleetroot.storage import migrate
 from fleetroot.storage.schema import metadata
 from workbench import Wire, Workbench
@@ -131,8 +134,19 @@ async def live_in(bench: Workbench) -> None:
     await ThirdPartyLists(bench.store, bench.clock).upload(
         made.namespace, corporation.crl(5), corporation.der, by=SYSTEM
     )
+    await upload_a_ca(bench, corporation)
     await bench.audit_log.write()
     await bench.settled()
+
+
+async def upload_a_ca(bench: Workbench, corporation: Corporation) -> None:
+    """One whose owner is to show its key."""
+    hub = bench.made.hub
+    owner = Owner(ServiceKind.HUB, hub.id, hub.name, hub.namespace_id)
+    uploaded = UploadedCertificates(bench.store, bench.clock)
+    text = base64.b64encode(corporation.der).decode()
+    await uploaded.upload(owner, "corp", text, by=SYSTEM)
+    await uploaded.new_code(owner, "corp", if_match=None, by=SYSTEM)
 
 
 async def bring_a_root(bench: Workbench) -> None:

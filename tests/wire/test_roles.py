@@ -15,8 +15,36 @@ from fleetroot.api.applications import MANAGEMENT, OPERATOR
 from fleetroot.api.arm.routing import ArmRoute
 from fleetroot.audit import SYSTEM
 
+
+def service_calls(path: str) -> dict[tuple[str, str], Permission]:
+    """What hubs and provisioning services have in common; `path` is of one that is there."""
+    read = (("GET", ""), ("GET", "/certificates"), ("GET", "/certificates/x"))
+    write = (
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", "/link"),
+        ("POST", "/keys/none/rotate"),
+        ("PUT", "/certificates/x"),
+        ("DELETE", "/certificates/x"),
+        ("POST", "/certificates/x/generateVerificationCode"),
+        ("POST", "/certificates/x/verify"),
+    )
+    kind = path.rpartition("/")[0]
+    return {
+        ("GET", kind): Permission.READ,
+        ("PUT", f"{kind}/another"): Permission.WRITE_SERVICES,
+        ("POST", f"{path}/keys"): Permission.READ_SECRETS,
+        **{(method, path + below): Permission.READ for method, below in read},
+        **{(method, path + below): Permission.WRITE_SERVICES for method, below in write},
+    }
+
+
 # What every call needs.
 NEEDS = {
+    **service_calls("/fleetroot/hubs/default"),
+    **service_calls("/fleetroot/provisioning-services/default"),
+    ("PUT", "/fleetroot/provisioning-services/default/hubs/x"): Permission.WRITE_SERVICES,
+    ("DELETE", "/fleetroot/provisioning-services/default/hubs/x"): Permission.WRITE_SERVICES,
     ("GET", "/fleetroot/status"): Permission.READ,
     ("GET", "/fleetroot/devices"): Permission.READ,
     ("GET", "/fleetroot/devices/dev-1"): Permission.READ,

@@ -8,8 +8,9 @@ import click
 
 from fleetroot.cli.access_keys import add_key_commands
 from fleetroot.cli.client import Client, asks_server, quoted
-from fleetroot.cli.namespaces import namespace_option, parse_tags, shown_tags
+from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, when
+from fleetroot.cli.tags import parse_tags, shown_tags
 from fleetroot.cli.uploaded_certificates import add_certificate_commands
 
 _ROOT = "/fleetroot/hubs"

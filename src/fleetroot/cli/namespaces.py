@@ -8,6 +8,8 @@ import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, when
+from fleetroot.cli.tags import parse_tags as _parsed
+from fleetroot.cli.tags import shown_tags as _tags
 
 namespace_option = click.option("--namespace", default="default", show_default=True)
 _ROOTS = "/fleetroot/namespaces"
@@ -27,7 +29,7 @@ def list_(client: Client, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(each["name"], shown_tags(each), when(each["createdAt"])) for each in found]
+    rows = [(each["name"], _tags(each), when(each["createdAt"])) for each in found]
     print_table(("Namespace", "Tags", "Created"), rows, "no namespaces")
 
 
@@ -41,7 +43,7 @@ def create(
     client: Client, name: str, tags: tuple[str, ...], no_credential: bool, as_json: bool
 ) -> None:
     """Create a namespace, with its credential: a root CA of its own."""
-    body = {"tags": parse_tags(tags), "credential": not no_credential}
+    body = {"tags": _parsed(tags), "credential": not no_credential}
     _print(client.put(f"{_ROOTS}/{quoted(name)}", body), as_json)
 
 
@@ -61,7 +63,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @asks_server
 def update(client: Client, name: str, tags: tuple[str, ...], as_json: bool) -> None:
     """Replace a namespace's tags."""
-    _print(client.patch(f"{_ROOTS}/{quoted(name)}", {"tags": parse_tags(tags)}), as_json)
+    _print(client.patch(f"{_ROOTS}/{quoted(name)}", {"tags": _parsed(tags)}), as_json)
 
 
 @namespace.command()
@@ -152,22 +154,6 @@ def _credential(namespace: str) -> str:
     return f"{_ROOTS}/{quoted(namespace)}/credential"
 
 
-def parse_tags(tags: tuple[str, ...]) -> dict[str, str]:
-    """Tags as they are typed, `NAME=VALUE`."""
-    found = {}
-    for tag in tags:
-        name, equals, value = tag.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"--tag {tag} is not NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def shown_tags(shown: dict[str, Any]) -> str:
-    """The tags of what an answer shows, on one line."""
-    return ", ".join(f"{name}={value}" for name, value in shown["tags"].items()) or "-"
-
-
 def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
@@ -175,7 +161,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     print_fields(
         {
             "Namespace": found["name"],
-            "Tags": shown_tags(found),
+            "Tags": _tags(found),
             "Created": when(found["createdAt"]),
             "Etag": found["etag"],
         }

@@ -6,10 +6,12 @@ when one stops counting. It may import `pki`, `custody`, `storage` and `bus`; it
 
 - `model`: the values that the rooms above are given.
 - `namespaces`, `credentials`, `authorities`, `requests`, `policies`, `devices`, `inventory`,
-  `outbox`, `shared_access`: each a table's owner: its statements, and functions of a transaction
-  that other rooms put into units of theirs.
+  `outbox`, `shared_access`, `service_resources`: each a table's owner: its statements, and
+  functions of a transaction that other rooms put into units of theirs.
 - `assignment`: what a device is to be on a hub, the words that provisioning and hubs share;
-  `hub_trust`: what is asked of hubs when CAs follow each other or end.
+  `hub_trust`: what is asked of hubs when CAs follow each other or end; `hub_references`: what is
+  asked of provisioning when a hub goes; `host_names`: of the ports, when one comes.
+- `access_keys`, `uploaded_certificates`: what hubs and provisioning services both have.
 - `issuance`: signing a leaf, and recording it before anybody sees it.
 - `succession`: how one issuing CA follows another.
 - `namespace_administration`, `policy_administration`, `lifecycle`, `registry`: the room's faces:

@@ -189,7 +189,10 @@ async def patch(request: Request, hub: str, body: TagsBody, etag: IfMatch) -> Hu
 @needs(Permission.WRITE_SERVICES)
 async def delete(request: Request, hub: str, etag: IfMatch) -> Response:
     """Deletes a hub to which nothing is linked."""
-    await services_of(request).hub_administration.delete(hub, if_match=etag, by=actor_of(request))
+    if there_of(request) is not None:
+        await services_of(request).hub_administration.delete(
+            hub, if_match=etag, by=actor_of(request)
+        )
     return Response(status_code=204)
 
 

@@ -235,9 +235,10 @@ async def patch(
 @needs(Permission.WRITE_SERVICES)
 async def delete(request: Request, service: str, etag: IfMatch) -> Response:
     """Deletes a provisioning service without enrollments."""
-    await services_of(request).provisioning_services.delete(
-        service, if_match=etag, by=actor_of(request)
-    )
+    if there_of(request) is not None:
+        await services_of(request).provisioning_services.delete(
+            service, if_match=etag, by=actor_of(request)
+        )
     return Response(status_code=204)
 
 

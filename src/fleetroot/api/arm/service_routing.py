@@ -45,18 +45,18 @@ class DevicesRoute(ArmRoute):
         name = request.path_params.get(self.parameter)
         if name is None:
             return  # the endpoint looks at what it shows
-        makes = "PUT" in (self.methods or ()) and self.path.endswith(f"/{{{self.parameter}}}")
-        found = None
+        methods = self.methods or set()
+        is_itself = self.path.endswith(f"/{{{self.parameter}}}")
+        makes = "PUT" in methods and is_itself
         try:
             found = await self.find(request, name)
         except NotFound:
-            if not makes:
-                # Who may not see everything does not learn which names there are.
-                caller.require(Permission.READ, EVERYWHERE)
-                raise
-        if found is None:
-            caller.require(self.permission, EVERYWHERE)
-            return
+            if is_itself and methods & {"PUT", "DELETE"}:
+                caller.require(self.permission, EVERYWHERE)
+                return
+            # Who may not see everything does not learn which names there are.
+            caller.require(Permission.READ, EVERYWHERE)
+            raise
         caller.require(self.permission, found.owner.namespace_id)
         if not makes and not _is_here(request, found):
             raise NotFound(f"there is no {found.owner.kind.value} {name} in this resource group")
@@ -147,8 +147,12 @@ async def namespace_wanted(
 
     Raises:
         InvalidArgument: there is none of that id, or what is there belongs to another.
+        NotFound: the subscription is not the server's.
     """
     services = services_of(request)
+    of = services.namespace.subscription_id
+    if canonical(request.path_params["subscription"]) != canonical(of):
+        raise NotFound(f"the subscription is {of}", reason="no such subscription")
     every = await namespaces_by_id(request)
     belongs = every.get(there.owner.namespace_id) if there else None
     if wanted is None:
