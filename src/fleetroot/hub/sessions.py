@@ -66,6 +66,7 @@ _lets_in: Final = (
     # The hub is the one of that name, of the certificate's namespace, and trusts who issued it.
     .where(hubs.c.id == identities.c.hub_id)
     .where(hubs.c.host_name == bindparam("host"))
+    .where(hubs.c.namespace_id == bindparam("namespace"))
     .where(hubs.c.namespace_id == certificates.c.namespace_id)
     .where(hub_authorities.c.hub_id == identities.c.hub_id)
     .where(hub_authorities.c.authority_id == certificates.c.authority_id)
@@ -117,6 +118,7 @@ def _begin_by_certificate(tx: Transaction, beginning: Beginning) -> Begun | None
         _BEGIN_BY_CERTIFICATE,
         hub=hub.id,
         host=hub.host_name,
+        namespace=hub.namespace_id,
         key=device_key,
         sha256=certificate_sha256,
         now=now,

@@ -12,6 +12,7 @@ from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import (
     AlreadyExists,
+    Conflict,
     EnrollmentNotFound,
     EtagMismatch,
     InvalidArgument,
@@ -26,6 +27,7 @@ from fleetroot.registry.devices import new_etag
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.service_resources import Description
 from fleetroot.storage import Store, Transaction
+from fleetroot.storage.unit import ConstraintViolated
 
 _ANY: Final = "*"
 _SUBJECTS: Final = {
@@ -171,6 +173,7 @@ class Administration:
 
         Raises:
             InvalidArgument: an id is not one.
+            Conflict: the service was deleted meanwhile, or the hub that the enrollment names.
             AlreadyExists: it exists, and `if_match` was not given.
             EtagMismatch: `if_match` names another version, or none exists.
         """
@@ -210,7 +213,10 @@ class Administration:
             enrollments.save(tx, made)
             _log(tx, Action.PUT_ENROLLMENT, service, made, by, now)
 
-        await self._store.write(unit)
+        try:
+            await self._store.write(unit)
+        except ConstraintViolated as error:
+            raise Conflict("the service or the hub of the enrollment is gone") from error
         return EnrollmentWithKeys(made, keys)
 
     def _keys(
