@@ -283,6 +283,46 @@ async def test_name_of_another_resource_group_is_taken(hubs: Hubs) -> None:
     assert listed == []
 
 
+# --- namespaces
+
+
+async def namespace_of(fleet: Fleet, hub: str) -> str:
+    answer = await fleet.http.get(f"{provider(fleet)}/IotHubs/{hub}?api-version=2026-10-01-preview")
+    return str(answer.json()["properties"]["deviceRegistry"]["namespaceResourceId"])
+
+
+async def test_put_that_does_not_name_a_namespace_leaves_the_hub_in_its_own(
+    fleet: Fleet, hubs: Hubs
+) -> None:
+    await fleet.http.put("/fleetroot/namespaces/plant")
+    await hubs.ask(hubs.put("works"))
+    assert (await namespace_of(fleet, "works")).endswith("/namespaces/default")
+    await fleet.http.post("/fleetroot/hubs/works/link", json={"namespace": "plant"})
+    [read] = await hubs.ask(hubs.call("get", "works"))
+    await hubs.ask(hubs.put("works", etag=read["etag"]))
+    assert (await namespace_of(fleet, "works")).endswith("/namespaces/plant")
+
+
+async def test_namespace_is_named_when_a_hub_is_made_and_not_changed_by_a_put(
+    fleet: Fleet,
+) -> None:
+    await fleet.http.put("/fleetroot/namespaces/plant")
+    default = await namespace_of(fleet, "default")
+    plant = default.replace("/default", "/plant")
+
+    async def put(namespace: str) -> httpx.Response:
+        body = HUB | {"properties": {"deviceRegistry": {"namespaceResourceId": namespace}}}
+        path = f"{provider(fleet)}/IotHubs/works?api-version=2026-10-01-preview"
+        return await fleet.http.put(path, json=body)
+
+    assert (await put(default.replace("/default", "/none"))).status_code == 400
+    assert (await put(plant)).status_code == 201
+    assert await namespace_of(fleet, "works") == plant
+    assert (await put(plant)).status_code == 200
+    assert (await put(default)).status_code == 400
+    assert await namespace_of(fleet, "works") == plant
+
+
 # --- what is refused
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from fleet import Certified, Fleet, Refused
 from fleetroot import sas
 from fleetroot.audit import SYSTEM
+from fleetroot.gateway.server_certificate import ServerCertificate
 
 WORKS = "works.localhost"
 READER = {"keyName": "reader", "rights": "RegistryRead"}
@@ -114,8 +116,25 @@ async def test_new_names_are_under_the_domain_that_the_settings_say(tmp_path: Pa
     assert service["hostName"] == "works.dps.fleet.example"
 
 
-async def test_many_hubs_at_once_are_all_in_the_certificate(fleet: Fleet) -> None:
+async def test_certificate_that_took_longer_does_not_hide_a_newer_hub(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hubs are made at once; the certificate of the first does not know the second."""
+    make, made, second = fleet.server._server_certificate, asyncio.Event(), asyncio.Event()
 
-    names = [f"hub-{number}" for number in range(8)]
-    await asyncio.gather(*(ask(fleet, "PUT", f"/fleetroot/hubs/{name}") for name in names))
-    assert not fleet.server._certificate.lacks([f"{name}.localhost" for name in names])
+    async def slowly() -> ServerCertificate:
+        certificate = await make()
+        if not made.is_set():
+            made.set()
+            with suppress(TimeoutError):  # the second waits for this one
+                async with asyncio.timeout(1):
+                    await second.wait()
+        return certificate
+
+    monkeypatch.setattr(fleet.server, "_server_certificate", slowly)
+    first = asyncio.create_task(ask(fleet, "PUT", "/fleetroot/hubs/hub-1"))
+    await made.wait()
+    await ask(fleet, "PUT", "/fleetroot/hubs/hub-2")
+    second.set()
+    await first
+    assert not fleet.server._certificate.lacks(["hub-1.localhost", "hub-2.localhost"])
