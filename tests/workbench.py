@@ -104,6 +104,8 @@ class Junction:
 class Wire:
     """A connection as a wire gives it to the hub; it keeps what it is told."""
 
+    peer: str = "192.0.2.1:8883"
+    trace_id: str = "trace"
     endings: list[Ending] = field(default_factory=list)
     answers: list[CredentialAnswer] = field(default_factory=list)
     on_answer: Callable[[CredentialAnswer], None] | None = None

@@ -68,7 +68,8 @@ async def test_issuance_of_a_changed_device_says_so_and_keeps_nothing(
 ) -> None:
     policy = await bench.store.read(lambda tx: policies.get(tx, bench.made.policy.id))
     csr = bench.issuance.read_request(policy, CsrText(device_csr("dev-1")[1]), "dev-1").verify()
-    leaf = bench.issuance.sign(await bench.issuance.issuer(policy), device, csr, bench.clock.now())
+    issuer = await bench.issuance.issuer(policy)
+    leaf = bench.issuance.sign(issuer, device, csr, bench.clock.now(), by=SYSTEM)
     await bench.registry.revoke(bench.made.namespace, "dev-1", by=SYSTEM)
     now = bench.clock.now()
     with pytest.raises(DeviceChanged):

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from fleetroot.api.tracing import peer_of
 from fleetroot.clock import Clock
 from fleetroot.errors import (
     EnrollmentNotFound,
@@ -28,7 +29,7 @@ from fleetroot.errors import (
 from fleetroot.gateway.error_bodies import error_body
 from fleetroot.gateway.names import CsrField
 from fleetroot.gateway.refusal_history import Subject, SubjectKind
-from fleetroot.gateway.refusals import Refusals
+from fleetroot.gateway.refusals import Refusals, new_trace_id
 from fleetroot.gateway.registration_bodies import (
     MAX_BODY_BYTES,
     csr_field,
@@ -96,6 +97,8 @@ class _Call:
     field: CsrField
     token: SasToken | None
     body: bytes
+    peer: str
+    trace_id: str
 
 
 class _Gone(Exception):
@@ -128,25 +131,27 @@ class DeviceRegistrations:
     async def answer(self, path: DevicePath, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers the HTTP request of `scope`, whose path is `path`."""
         method, call = self._calls[path.call]
+        trace_id = new_trace_id()
         try:
             if scope["method"] != method:
                 raise _WrongMethod(method)
-            request = await self._read(path, scope, receive)
+            request = await self._read(path, scope, receive, trace_id)
             result, body = await call(request)
         except _Gone:
             return
         except FleetrootError as error:
-            await self._refuse(error, path, scope, send)
+            await self._refuse(error, path, scope, send, trace_id)
         except Exception as error:  # noqa: BLE001 - one request's failure is not the server's
             _log.error("unexpected failure", path=scope["path"], exc_info=error)
-            await self._refuse(FleetrootError("the server failed"), path, scope, send)
+            failure = FleetrootError("the server failed")
+            await self._refuse(failure, path, scope, send, trace_id)
         else:
             if is_final(result) or not path.call:
-                await _respond(send, 200, body)
+                await _respond(send, 200, body, trace_id)
             else:
-                await _respond(send, 202, body, _come_back(request, result))
+                await _respond(send, 202, body, trace_id, _come_back(request, result))
 
-    async def _read(self, path: DevicePath, scope: Scope, receive: Receive) -> _Call:
+    async def _read(self, path: DevicePath, scope: Scope, receive: Receive, trace_id: str) -> _Call:
         authorization, length = b"", b""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -158,13 +163,16 @@ class DeviceRegistrations:
         token = SasToken.parse(authorization.decode("latin-1")) if authorization else None
         if len(length) > 12 or int(length or b"0") > MAX_BODY_BYTES:
             raise _too_large()
-        return _Call(path, api_version or "", field, token, await _body(receive))
+        body = await _body(receive)
+        return _Call(path, api_version or "", field, token, body, peer_of(scope), trace_id)
 
     async def _register(self, call: _Call) -> tuple[RegistrationResult, bytes]:
         path = call.path
         csr = read_registration(call.body, path.registration_id, call.field)
         result = await self._provisioning.register(
-            RegisterRequest(path.id_scope, path.registration_id, call.token, csr)
+            RegisterRequest(
+                path.id_scope, path.registration_id, call.token, csr, call.peer, call.trace_id
+            )
         )
         return result, operation_status(result, call.field, call.api_version)
 
@@ -187,20 +195,17 @@ class DeviceRegistrations:
         return result, registration_state(result, call.api_version)
 
     async def _refuse(
-        self, error: FleetrootError, path: DevicePath, scope: Scope, send: Send
+        self, error: FleetrootError, path: DevicePath, scope: Scope, send: Send, trace_id: str
     ) -> None:
-        client = scope["client"]
-        trace_id = self._refusals.add(
+        self._refusals.add(
             "provisioning",
             error,
-            peer=f"{client[0]}:{client[1]}" if client else "?",
+            peer=peer_of(scope),
             about=Subject(SubjectKind.REGISTRATION, path.id_scope, path.registration_id),
+            trace_id=trace_id,
         )
         status, retry_after = error.code.status, error.retry_after
-        headers = [
-            (b"x-ms-error-code", str(error.code.value).encode()),
-            (b"x-ms-request-id", trace_id.encode()),
-        ]
+        headers = [(b"x-ms-error-code", str(error.code.value).encode())]
         if retry_after is None and (status == 429 or status >= 500):
             retry_after = _RETRY_AFTER
         if retry_after is not None:
@@ -213,7 +218,8 @@ class DeviceRegistrations:
         elif isinstance(error, _WrongMethod):
             status = 405
             headers.append((b"allow", error.allowed.encode()))
-        await _respond(send, status, error_body(error, self._clock.now(), trace_id), headers)
+        body = error_body(error, self._clock.now(), trace_id)
+        await _respond(send, status, body, trace_id, headers)
 
 
 def _api_version(query: bytes) -> str | None:
@@ -255,9 +261,17 @@ def _come_back(call: _Call, result: RegistrationResult) -> list[tuple[bytes, byt
 
 
 async def _respond(
-    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
+    send: Send,
+    status: int,
+    body: bytes,
+    trace_id: str,
+    headers: list[tuple[bytes, bytes]] | None = None,
 ) -> None:
-    always = [_JSON, (b"content-length", str(len(body)).encode())]
+    always = [
+        _JSON,
+        (b"content-length", str(len(body)).encode()),
+        (b"x-ms-request-id", trace_id.encode()),
+    ]
     await send(
         {"type": "http.response.start", "status": status, "headers": always + (headers or [])}
     )

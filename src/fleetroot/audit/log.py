@@ -118,20 +118,20 @@ def change(tx: Transaction, subject: str, trace_id: str) -> Change | None:
 
 
 def _columns(entry: Entry) -> dict[str, Any]:
-    actor = entry.actor
-    details = orjson.dumps(dict(entry.details)) if entry.details else None
+    at, (kind, name, peer, trace_id), action, subject, namespace_id, outcome, reason, more = entry
+    details = orjson.dumps(dict(more)).decode() if more else None
     if details is not None and len(details) > MAX_DETAILS_BYTES:
-        raise ValueError(f"the details of {entry.action} are {len(details)} bytes")
+        raise ValueError(f"the details of {action} are {len(details)} characters")
     return {
-        "at": entry.at,
-        "namespace_id": entry.namespace_id,
-        "actor_kind": actor.kind.value,
-        "actor": actor.name[:_MAX_CHARACTERS],
-        "peer": actor.peer,
-        "trace_id": actor.trace_id,
-        "action": entry.action,
-        "subject": entry.subject[:_MAX_CHARACTERS],
-        "outcome": entry.outcome.value,
-        "reason": entry.reason,
-        "details": details.decode() if details else None,
+        "at": at,
+        "namespace_id": namespace_id,
+        "actor_kind": kind.value,
+        "actor": name[:_MAX_CHARACTERS],
+        "peer": peer,
+        "trace_id": trace_id,
+        "action": action,
+        "subject": subject[:_MAX_CHARACTERS],
+        "outcome": outcome.value,
+        "reason": reason,
+        "details": details,
     }

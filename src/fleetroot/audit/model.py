@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 
 class ActorKind(StrEnum):
@@ -20,8 +21,7 @@ class ActorKind(StrEnum):
     UNKNOWN = "unknown"  # it did not
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(NamedTuple):
     """Who asks, and from where.
 
     Attributes:
@@ -114,9 +114,8 @@ class Action(StrEnum):
     EXPORT_AUDIT_LOG = "audit-log.export"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry, to be appended.
+class Entry(NamedTuple):
+    """One entry, to be appended. (A tuple, like `Actor`: each issuance makes one.)
 
     Attributes:
         namespace_id: None for what belongs to the installation.
@@ -132,7 +131,7 @@ class Entry:
     namespace_id: str | None = None
     outcome: Outcome = Outcome.DONE
     reason: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,7 @@ class DeviceConnection(asyncio.Protocol):
         self.peer_chain: tuple[bytes, ...] = ()
         self.about: Subject | None = None  # once CONNECT named it
         self._trace_id: str | None = None
+        self._was_refused = False
 
     # --- asyncio.Protocol
 
@@ -188,7 +189,7 @@ class DeviceConnection(asyncio.Protocol):
 
     @property
     def trace_id(self) -> str:
-        """By which everything that is refused on this connection is found."""
+        """By which what is done and refused on this connection is found."""
         if self._trace_id is None:
             self._trace_id = new_trace_id()
         return self._trace_id
@@ -196,7 +197,7 @@ class DeviceConnection(asyncio.Protocol):
     @property
     def was_refused(self) -> bool:
         """Whether anything was refused on this connection."""
-        return self._trace_id is not None
+        return self._was_refused
 
     def vouch(self) -> None:
         """The device has proved who it is: its connection is no stranger's any more."""
@@ -276,6 +277,7 @@ class DeviceConnection(asyncio.Protocol):
 
     def report(self, what: str, reason: str | FleetrootError, *, charge: bool = True) -> None:
         """Reports that something was refused; see `Refusals.add`."""
+        self._was_refused = True
         self._refusals.add(
             what, reason, peer=self.peer, about=self.about, trace_id=self.trace_id, charge=charge
         )
@@ -393,6 +395,7 @@ class DeviceConnection(asyncio.Protocol):
                 self.report("request", error)
                 self.close()
             case _:
+                self._was_refused = True
                 device = self.about.id if self.about else None
                 _log.error(
                     "unexpected failure",

@@ -188,6 +188,16 @@ class HubWire:
 
     # --- hub.model.Connection
 
+    @property
+    def peer(self) -> str:
+        """See `hub.model.Connection.peer`."""
+        return self._connection.peer
+
+    @property
+    def trace_id(self) -> str:
+        """See `hub.model.Connection.trace_id`."""
+        return self._connection.trace_id
+
     def end(self, why: Ending) -> None:
         """See `hub.model.Connection.end`."""
         self._connection.refuse("ended", why.value, charge=False)

@@ -131,7 +131,14 @@ class ProvisioningWire:
         field = csr_field(self._name.api_version)
         csr = read_registration(event.payload, self._name.registration_id, field)
         return await self._provisioning.register(
-            RegisterRequest(self._name.id_scope, self._name.registration_id, self._token, csr)
+            RegisterRequest(
+                self._name.id_scope,
+                self._name.registration_id,
+                self._token,
+                csr,
+                self._connection.peer,
+                self._connection.trace_id,
+            )
         )
 
     async def _operation(

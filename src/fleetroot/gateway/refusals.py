@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
-from uuid import uuid4
 
 import structlog
 
@@ -21,6 +20,7 @@ from fleetroot.errors import FleetrootError, Throttled, Unavailable
 from fleetroot.gateway.reasons import label_of, label_of_error
 from fleetroot.gateway.refusal_history import Occurrence, RefusalHistory, Subject
 from fleetroot.gateway.tls import source_of
+from fleetroot.ids import new_uuid
 from fleetroot.pace import Pace
 
 _MAX_CHARACTERS: Final = 256  # of a value in the log
@@ -31,7 +31,7 @@ _log = structlog.get_logger("fleetroot.refusal")
 
 def new_trace_id() -> str:
     """An id for one connection or request, by which what became of it is found."""
-    return str(uuid4())
+    return new_uuid()
 
 
 class Refusals:

@@ -156,6 +156,16 @@ CredentialAnswer: TypeAlias = Accepted | Issued | FleetrootError
 class Connection(Protocol):
     """A device's live connection, as a wire gives it to the hub."""
 
+    @property
+    def peer(self) -> str:
+        """Where it comes from: host and port."""
+        ...
+
+    @property
+    def trace_id(self) -> str:
+        """By which what becomes of it is found."""
+        ...
+
     def end(self, why: Ending) -> None:
         """Closes the connection. Idempotent."""
         ...

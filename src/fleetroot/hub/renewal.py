@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import structlog
 
+from fleetroot.audit import Actor, ActorKind
 from fleetroot.clock import Clock, iso8601
 from fleetroot.errors import (
     CredentialRequestActive,
@@ -219,7 +220,9 @@ class Renewal:
         # Only what let this session in may renew itself: not what was revoked since.
         if device is None or device.generation != principal.generation:
             raise DeviceChanged
-        leaf = await self._issuance.sign_waiting(issuer, device, csr, now)
+        connection = session.connection
+        by = Actor(ActorKind.DEVICE, device.device_id, connection.peer, connection.trace_id)
+        leaf = await self._issuance.sign_waiting(issuer, device, csr, now, by=by)
 
         def unit(tx: Transaction) -> bool:
             if not requests.answer(tx, request, leaf.certificate.sha256):

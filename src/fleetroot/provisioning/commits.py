@@ -16,6 +16,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import uuid4
 
+from fleetroot import audit
+from fleetroot.audit import Action, Actor, Entry
 from fleetroot.bus import OUTBOX, Bus
 from fleetroot.provisioning import enrollments, registrations
 from fleetroot.provisioning.configuration import Configuration
@@ -40,6 +42,7 @@ class Provision(NamedTuple):
         before: the device as it was; None for one that is new.
         device: the device as it will be.
         former: the device that the registration was before; None if it was none, or this one.
+        by: who asked for it.
         leaf: the certificate that was signed for it, if it asked for one.
     """
 
@@ -48,6 +51,7 @@ class Provision(NamedTuple):
     before: Device | None
     device: Device
     former: Device | None
+    by: Actor
     leaf: SignedLeaf | None
     assignment: Assignment
     registration: Registration
@@ -133,6 +137,7 @@ class Commits:
             if not assign(tx):
                 raise DeviceChanged
             registrations.save(tx, [each.registration for each in provisions])
+            _note(tx, provisions, now)
 
         return unit
 
@@ -158,8 +163,27 @@ class Commits:
                 self._issuance.record(tx, [provision.leaf], Origin.PROVISIONING, now)
             assign(tx)
             registrations.save(tx, [provision.registration])
+            _note(tx, [provision], now)
 
         return unit
+
+
+def _note(tx: Transaction, provisions: Sequence[Provision], now: datetime) -> None:
+    """Puts registrations into the audit log that issue nothing; an issuance has its own entry."""
+    entries = [
+        Entry(
+            now,
+            each.by,
+            Action.REGISTER_DEVICE,
+            f"device/{each.device.device_id}",
+            each.device.namespace_id,
+            details={"enrollment": each.device.enrollment, "hub": each.device.hub_id},
+        )
+        for each in provisions
+        if each.leaf is None
+    ]
+    if entries:
+        audit.append_many(tx, entries)
 
 
 def _check_current(tx: Transaction, provisions: Sequence[Provision]) -> None:

@@ -128,12 +128,15 @@ class RegisterRequest:
     Attributes:
         token: what it attests with; None when it showed nothing.
         csr: its certificate signing request, where its API generation has one.
+        peer: where it calls from, host and port, for the audit log; like `trace_id`.
     """
 
     id_scope: str
     registration_id: str
     token: SasToken | None
     csr: CsrText | None = None
+    peer: str | None = None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

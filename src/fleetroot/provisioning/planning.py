@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from uuid import uuid4
 
+from fleetroot.audit import Actor, ActorKind
 from fleetroot.custody import Sealer
 from fleetroot.errors import EnrollmentNotFound, TokenInvalid, Unauthorized, Unavailable
 from fleetroot.ids import canonical
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
         before: the device as it is; None for one that is new.
         device: the device as it will be.
         former: the device that the registration was before; None if it was none, or this one.
+        by: who asked, now that it is proved.
     """
 
     attested: Attested
@@ -55,6 +57,7 @@ class Plan(NamedTuple):
     before: Device | None
     device: Device
     former: Device | None
+    by: Actor
 
 
 class Planner:
@@ -133,6 +136,7 @@ class Planner:
             before,
             device,
             self._former(tx, found.registration, device, name),
+            _actor(attested, request),
         )
 
     def plan_first(
@@ -143,7 +147,8 @@ class Planner:
         attested = self.attest(stranger, request.registration_id, request.token, now)
         hub = self._allocate(attested)
         device = self._draft(attested, hub, attested.registration_id, now)
-        return Plan(attested, _policy(attested), hub, None, device, None)
+        by = _actor(attested, request)
+        return Plan(attested, _policy(attested), hub, None, device, None, by)
 
     @staticmethod
     def _draft(attested: Attested, hub: LinkedHub, device_id: str, now: datetime) -> Device:
@@ -209,6 +214,10 @@ class Planner:
             if place < 0:
                 break
         return hub
+
+
+def _actor(attested: Attested, request: RegisterRequest) -> Actor:
+    return Actor(ActorKind.DEVICE, attested.registration_id, request.peer, request.trace_id)
 
 
 def _policy(attested: Attested) -> Policy | None:

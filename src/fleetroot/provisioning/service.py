@@ -264,7 +264,9 @@ class Provisioning:
         if not isinstance(issuer, Issuer):
             return issuer
         try:
-            return await self._issuance.sign_waiting(issuer, plan.device, wanted.csr, now)
+            return await self._issuance.sign_waiting(
+                issuer, plan.device, wanted.csr, now, by=plan.by
+            )
         except Exception as error:  # noqa: BLE001 - whoever asked is told
             return error
 
@@ -273,7 +275,7 @@ class Provisioning:
     ) -> SignedLeaf | None:
         if wanted is None or issuer is None:
             return None
-        return self._issuance.sign(issuer, plan.device, wanted.csr, now)
+        return self._issuance.sign(issuer, plan.device, wanted.csr, now, by=plan.by)
 
     @staticmethod
     def _registration(now: datetime, plan: Plan, leaf: SignedLeaf | None) -> Registration:
@@ -325,6 +327,7 @@ def _provision(plan: Plan, leaf: SignedLeaf | None, registration: Registration) 
         before=plan.before,
         device=plan.device,
         former=plan.former,
+        by=plan.by,
         leaf=leaf,
         assignment=_assignment(plan),
         registration=registration,

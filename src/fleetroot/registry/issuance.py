@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from cryptography import x509
 
+from fleetroot import audit
+from fleetroot.audit import Action, Actor, Entry
 from fleetroot.custody import KeyCustody, sign_with, waits
 from fleetroot.errors import FleetrootError, InvalidArgument, Unavailable
 from fleetroot.pki import (
@@ -74,11 +76,16 @@ class Issuer:
 
 
 class SignedLeaf(NamedTuple):
-    """A certificate that was signed for a device and is not recorded yet: nobody may see it."""
+    """A certificate that was signed for a device and is not recorded yet: nobody may see it.
+
+    Attributes:
+        by: who asked for it.
+    """
 
     device: Device
     certificate: IssuedCertificate
     issuer: Issuer
+    by: Actor
 
     @property
     def chain(self) -> IssuedChain:
@@ -177,7 +184,7 @@ class Issuance:
 
     @staticmethod
     def sign(
-        issuer: Issuer, device: Device, request: CertificateRequest, now: datetime
+        issuer: Issuer, device: Device, request: CertificateRequest, now: datetime, *, by: Actor
     ) -> SignedLeaf:
         """Signs a leaf for `device` that carries its generation.
 
@@ -194,24 +201,30 @@ class Issuance:
             )
         except IssuerExpired as error:
             raise Unavailable("the policy's CA cannot sign now", reason=str(error)) from error
-        return SignedLeaf(device, certificate, issuer)
+        return SignedLeaf(device, certificate, issuer, by)
 
     @classmethod
     async def sign_waiting(
-        cls, issuer: Issuer, device: Device, request: CertificateRequest, now: datetime
+        cls,
+        issuer: Issuer,
+        device: Device,
+        request: CertificateRequest,
+        now: datetime,
+        *,
+        by: Actor,
     ) -> SignedLeaf:
         """Like `sign`; a key in a token signs in a thread of its own, and the loop is free.
 
         Raises:
             Unavailable: the issuing CA is not valid now, or its token is away.
         """
-        return await sign_with(issuer.key, lambda: cls.sign(issuer, device, request, now))
+        return await sign_with(issuer.key, lambda: cls.sign(issuer, device, request, now, by=by))
 
     @staticmethod
     def record(
         tx: Transaction, leaves: Iterable[SignedLeaf], origin: Origin, now: datetime
     ) -> None:
-        """Puts the certificates into the inventory.
+        """Puts the certificates into the inventory, and each into the audit log.
 
         Raises:
             DeviceChanged: a device is not what it was when its certificate was signed.
@@ -233,6 +246,25 @@ class Issuance:
         ]
         if not inventory.record(tx, new):
             raise DeviceChanged
+        audit.append_many(tx, [_entry(leaf, origin, now) for leaf in leaves])
+
+
+def _entry(leaf: SignedLeaf, origin: Origin, now: datetime) -> Entry:
+    device, certificate = leaf.device, leaf.certificate
+    return Entry(
+        now,
+        leaf.by,
+        Action.ISSUE_CERTIFICATE,
+        f"device/{device.device_id}",
+        device.namespace_id,
+        details={
+            "serialNumber": format(certificate.serial, "x"),
+            "sha256": certificate.sha256.hex(),
+            "issuingAuthority": leaf.issuer.authority.id,
+            "origin": origin.value,
+            "enrollment": device.enrollment,
+        },
+    )
 
 
 def _chain(tx: Transaction, authority_id: str) -> Iterator[bytes]:
