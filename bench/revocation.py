@@ -164,6 +164,7 @@ def _rows(device: Certificate, numbers: range, *, now: object) -> Iterator[dict[
             "issued_at": device.issued_at,
             "revoked_at": now,
             "revocation_reason": "superseded",
+            "enrollment": device.enrollment,
         }
 
 

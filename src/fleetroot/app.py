@@ -87,6 +87,7 @@ from fleetroot.registry.outbox import OutboxReader
 from fleetroot.registry.policy_administration import LeafLimits, PolicyAdministration
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
+from fleetroot.registry.revocation_jobs import RevocationJobs
 from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.registry.uploaded_certificates import UploadedCertificates
 from fleetroot.settings import Settings, TokenSettings
@@ -191,6 +192,7 @@ class Server:
             asyncio.create_task(_every(_CHECKPOINTS, self.audit_log.write), name="audit log"),
             asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),
             asyncio.create_task(_every(1.0, self.rotation.run), name="master key"),
+            asyncio.create_task(_every(1.0, self.revocation_jobs.work), name="revocations"),
             asyncio.create_task(_every(_TOKENS, self._look_at_tokens), name="tokens"),
         ]
 
@@ -222,6 +224,7 @@ class Server:
             second_person_for=[Guarded(name) for name in settings.second_person_for],
         )
         self.registry = Registry(self.store, bus, clock)
+        self.revocation_jobs = RevocationJobs(self.store, bus, clock)
         self.namespaces = NamespaceAdministration(
             self.store,
             self._custody,
@@ -328,6 +331,7 @@ class Server:
             ocsp=self.ocsp,
             third_party_lists=ThirdPartyLists(self.store, self.clock),
             offline_lists=OfflineLists(self.store, self.clock),
+            revocation_jobs=self.revocation_jobs,
             namespaces=self.namespaces,
             policies=self.policies,
             lifecycle=self.lifecycle,

@@ -19,6 +19,7 @@ from fleetroot.api import (
     errors,
     explain,
     hubs,
+    incidents,
     master_key,
     namespaces,
     oidc_issuers,
@@ -73,6 +74,7 @@ OPERATOR: Final = (
     access_keys.of_services,
     uploaded_certificates.of_hubs,
     uploaded_certificates.of_services,
+    incidents.router,
 )
 
 MANAGEMENT: Final = (

@@ -28,6 +28,7 @@ from fleetroot.registry.offline_lists import OfflineLists
 from fleetroot.registry.policy_administration import PolicyAdministration
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.registry import Registry
+from fleetroot.registry.revocation_jobs import RevocationJobs
 from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.registry.uploaded_certificates import UploadedCertificates
 from fleetroot.upkeep.backup import Backups
@@ -44,6 +45,7 @@ class Services:
     ocsp: OcspResponders
     third_party_lists: ThirdPartyLists
     offline_lists: OfflineLists
+    revocation_jobs: RevocationJobs
     namespaces: NamespaceAdministration
     policies: PolicyAdministration
     lifecycle: Lifecycle

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import bindparam, select
+from sqlalchemy import BigInteger, Text, bindparam, func, select, tuple_
 
 from fleetroot.audit.model import Change, Entry, LoggedEntry, Outcome
 from fleetroot.clock import iso8601
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import audit_entries
+from fleetroot.storage.types import UtcTime
 
 MAX_DETAILS_BYTES: Final = 8 * 1024
+_LAST_TIME: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _MAX_CHARACTERS: Final = 256  # of what a peer may have made up
 
 
@@ -66,10 +68,15 @@ _BEFORE: Final = Query(
     .limit(bindparam("limit")),
     _line,
 )
+_AT: Final = Query(select(_table.c.at).where(_table.c.seq == bindparam("seq")), lambda at: at)
 _OF_SUBJECT: Final = Query(
     select(_table)
-    .where((_table.c.subject == bindparam("subject")) & (_table.c.seq < bindparam("seq")))
-    .order_by(_table.c.seq.desc())
+    .where(func.lower(_table.c.subject) == func.lower(bindparam("subject", type_=Text)))
+    .where(
+        tuple_(_table.c.at, _table.c.seq)
+        < tuple_(bindparam("at", type_=UtcTime), bindparam("seq", type_=BigInteger))
+    )
+    .order_by(_table.c.at.desc(), _table.c.seq.desc())
     .limit(bindparam("limit")),
     _line,
 )
@@ -105,11 +112,22 @@ def between(tx: Transaction, after: int, last: int, limit: int) -> list[LoggedEn
 def before(
     tx: Transaction, seq: int | None, limit: int, *, subject: str | None = None
 ) -> list[LoggedEntry]:
-    """Up to `limit` entries before `seq` (None: the end), newest first; of one subject, or all."""
-    seq = 2**63 - 1 if seq is None else seq
+    """Up to `limit` entries before `seq` (None: the end), newest first; of one subject, in any
+    case, or all. Those of a subject are in the order of their times: a refusal is written a little
+    later than it was.
+    """
+    last = 2**63 - 1 if seq is None else seq
     if subject is None:
-        return tx.all(_BEFORE, seq=seq, limit=limit)
-    return tx.all(_OF_SUBJECT, subject=subject, seq=seq, limit=limit)
+        return tx.all(_BEFORE, seq=last, limit=limit)
+    at = None if seq is None else tx.first(_AT, seq=seq)
+    return of_subject(tx, subject, at or _LAST_TIME, last, limit)
+
+
+def of_subject(
+    tx: Transaction, subject: str, at: datetime, seq: int, limit: int
+) -> list[LoggedEntry]:
+    """Up to `limit` entries of a subject, in any case, before (`at`, `seq`); newest first."""
+    return tx.all(_OF_SUBJECT, subject=subject, at=at, seq=seq, limit=limit)
 
 
 def change(tx: Transaction, subject: str, trace_id: str) -> Change | None:

@@ -74,6 +74,10 @@ class Action(StrEnum):
     ENABLE_DEVICE = "device.enable"
     DISABLE_DEVICE = "device.disable"
     ISSUE_CERTIFICATE = "certificate.issue"
+    REVOKE_CERTIFICATE = "certificate.revoke"
+    START_REVOCATION = "revocation.start"
+    CANCEL_REVOCATION = "revocation.cancel"
+    FINISH_REVOCATION = "revocation.finish"
 
     CREATE_HUB = "hub.create"
     UPDATE_HUB = "hub.update"

@@ -15,6 +15,7 @@ _COMMANDS = {
     "devices": "devices:devices",
     "certificates": "certificates:certificates",
     "crl": "crls:crl",
+    "incident": "incidents:incident",
     "namespace": "namespaces:namespace",
     "credential": "namespaces:credential",
     "ca": "authorities:ca",

@@ -34,9 +34,10 @@ _STANDING: Final = Query(
         devices.c.generation,
         exists()
         .where(certificates.c.sha256 == bindparam("sha256"))
+        .where(certificates.c.revoked_at.is_(None))
         .where(hub_authorities.c.authority_id == certificates.c.authority_id)
         .where(hub_authorities.c.hub_id == bindparam("hub"))
-        .label("issuer_trusted"),
+        .label("certificate_counts"),
     )
     .select_from(
         identities.outerjoin(
@@ -232,13 +233,13 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
     )
     if standing is None:
         return Ending.IDENTITY_CHANGED
-    enabled, etag, epoch, device_enabled, generation, issuer_trusted = standing
+    enabled, etag, epoch, device_enabled, generation, certificate_counts = standing
     if epoch > session.epoch:
         return Ending.REPLACED
     if not enabled or device_enabled is False:
         return Ending.DISABLED
     if generation != (None if principal.generation is None else str(principal.generation)):
         return Ending.REVOKED
-    if principal.certificate_sha256 is not None and not issuer_trusted:
+    if principal.certificate_sha256 is not None and not certificate_counts:
         return Ending.REVOKED
     return Ending.IDENTITY_CHANGED if etag != principal.identity_etag else None

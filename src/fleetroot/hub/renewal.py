@@ -42,7 +42,7 @@ from fleetroot.hub.model import (
 from fleetroot.hub.requests import CredentialRequest, RequestState
 from fleetroot.ids import canonical
 from fleetroot.pki import CertificateRequest, CsrRefused
-from fleetroot.registry import devices
+from fleetroot.registry import devices, inventory
 from fleetroot.registry.issuance import (
     CsrText,
     DeviceChanged,
@@ -225,6 +225,9 @@ class Renewal:
         leaf = await self._issuance.sign_waiting(issuer, device, csr, now, by=by)
 
         def unit(tx: Transaction) -> bool:
+            shown = principal.certificate_sha256
+            if shown is not None and inventory.is_revoked(tx, shown):
+                raise DeviceChanged
             if not requests.answer(tx, request, leaf.certificate.sha256):
                 return False  # replaced: nobody wants this certificate, so it never exists
             self._issuance.record(tx, [leaf], Origin.RENEWAL, now)

@@ -150,6 +150,11 @@ class Administration:
         found = await self._store.read(lambda tx: policies.every_of(tx, service.namespace_id))
         return {policy.id: policy.name for policy in found}
 
+    @staticmethod
+    def enrollment_name(service: Service, kind: EnrollmentKind, enrollment_id: str) -> str:
+        """The name by which the registry knows an enrollment, also one that was deleted since."""
+        return enrollments.name_for(service.id, kind, enrollment_id)
+
     async def linked_hubs(self, service: Service) -> dict[str, str]:
         """The ids of the linked hubs, by their host names."""
         found = await self._store.read(lambda tx: services.linked(tx, service.id))

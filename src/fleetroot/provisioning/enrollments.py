@@ -131,7 +131,12 @@ def find(
 
 def name_of(enrollment: Enrollment) -> str:
     """The name by which the registry knows whose a device is."""
-    return f"{enrollment.service_id}/{enrollment.kind}/{canonical(enrollment.id)}"
+    return name_for(enrollment.service_id, enrollment.kind, enrollment.id)
+
+
+def name_for(service_id: str, kind: EnrollmentKind, enrollment_id: str) -> str:
+    """The same, of the enrollment of that id, whether it is there or was once."""
+    return f"{service_id}/{kind}/{canonical(enrollment_id)}"
 
 
 def exists(tx: Transaction, name: str) -> bool:

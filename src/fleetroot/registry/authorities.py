@@ -62,6 +62,7 @@ def _row(
     revoked_at: datetime | None,
     policy_id: str | None,
     external_chain: bytes | None,
+    listed_at: datetime | None,
 ) -> Authority:
     return Authority(
         id_,
@@ -79,6 +80,7 @@ def _row(
         revoked_at,
         policy_id,
         _split(external_chain or b""),
+        listed_at,
     )
 
 
@@ -177,6 +179,7 @@ def insert(tx: Transaction, authority: Authority, now: datetime) -> None:
         revoked_at=authority.revoked_at,
         policy_id=authority.policy_id,
         external_chain=b"".join(authority.external_chain) or None,
+        listed_at=authority.listed_at,
     )
 
 

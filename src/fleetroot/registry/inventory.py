@@ -6,7 +6,7 @@ A certificate that is not in here was not issued by us, whoever signed it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -24,12 +24,13 @@ class RevocationReason(StrEnum):
     """RFC 5280 §5.3.1 reasons that are used here, by their names there."""
 
     UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
     SUPERSEDED = "superseded"
     CESSATION_OF_OPERATION = "cessationOfOperation"
     CA_COMPROMISE = "cACompromise"  # of a certificate whose CA was revoked
 
 
-def _row(
+def row(
     id_: int,
     sha256: bytes,
     namespace_id: str,
@@ -47,7 +48,9 @@ def _row(
     expired_at: datetime | None,
     revoked_at: datetime | None,
     revocation_reason: str | None,
+    enrollment: str | None,
 ) -> Certificate:
+    """A certificate from the columns of `found`, in their order."""
     return Certificate(
         id_,
         sha256,
@@ -66,6 +69,7 @@ def _row(
         expired_at,
         revoked_at,
         revocation_reason,
+        enrollment,
     )
 
 
@@ -101,45 +105,46 @@ _revocation: Final = {
         else_=None,
     ).label("revocation_reason"),
 }
-_found: Final = select(*(_revocation.get(c.name, c) for c in certificates.columns)).select_from(
+# What a `row` is made of; for the statements of `incidents`, too.
+found: Final = select(*(_revocation.get(c.name, c) for c in certificates.columns)).select_from(
     certificates.join(authorities, authorities.c.id == certificates.c.authority_id)
 )
-_BY_SHA256: Final = Query(_found.where(certificates.c.sha256 == bindparam("sha256")), _row)
+_BY_SHA256: Final = Query(found.where(certificates.c.sha256 == bindparam("sha256")), row)
 _BY_PREFIX: Final = Query(
-    _found.where(
+    found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.sha256 >= bindparam("low"))
         & (certificates.c.sha256 <= bindparam("high"))
     )
     .order_by(certificates.c.sha256)
     .limit(2),
-    _row,
+    row,
 )
 _BY_SERIAL: Final = Query(
-    _found.where(
+    found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.serial == bindparam("serial"))
     ).limit(2),
-    _row,
+    row,
 )
 _OF_DEVICE: Final = Query(
-    _found.where(
+    found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.device_key == bindparam("key"))
         & (certificates.c.id < bindparam("before"))
     )
     .order_by(certificates.c.id.desc())
     .limit(bindparam("limit")),
-    _row,
+    row,
 )
 _LATEST: Final = Query(
-    _found.where(
+    found.where(
         (certificates.c.namespace_id == bindparam("namespace"))
         & (certificates.c.id < bindparam("before"))
     )
     .order_by(certificates.c.id.desc())
     .limit(bindparam("limit")),
-    _row,
+    row,
 )
 _COUNTS: Final = Query(
     select(certificates.c.id)
@@ -160,6 +165,18 @@ _REVOKE_OF_DEVICE: Final = Command(
     )
     .values(revoked_at=bindparam("now"), revocation_reason=bindparam("reason"))
 )
+_REVOKE: Final = Command(
+    update(certificates)
+    .where((certificates.c.id == bindparam("of_id")) & (certificates.c.revoked_at.is_(None)))
+    .values(revoked_at=bindparam("now"), revocation_reason=bindparam("reason"))
+)
+_REVOKED_AT: Final = Query(
+    select(certificates.c.id)
+    .where(certificates.c.sha256 == bindparam("sha256"))
+    .where(certificates.c.revoked_at.is_not(None)),
+    int,
+)
+_LAST_ID: Final = Query(select(certificates.c.id).order_by(certificates.c.id.desc()).limit(1), int)
 _MARK_EXPIRED: Final = Command(
     update(certificates)
     .where(
@@ -220,6 +237,7 @@ def _parameters(new: NewCertificate) -> dict[str, Any]:
         "not_before": issued.not_before,
         "not_after": issued.not_after,
         "issued_at": new.issued_at,
+        "enrollment": device.enrollment,
     }
 
 
@@ -268,6 +286,21 @@ def any_counts(tx: Transaction, policy_id: str, now: datetime) -> bool:
 def count(tx: Transaction) -> int:
     """How many certificates were ever issued."""
     return tx.first(_COUNT) or 0
+
+
+def is_revoked(tx: Transaction, sha256: bytes) -> bool:
+    """Whether the certificate itself was revoked, whatever became of its CA."""
+    return tx.first(_REVOKED_AT, sha256=sha256) is not None
+
+
+def revoke(tx: Transaction, ids: Iterable[int], reason: RevocationReason, now: datetime) -> int:
+    """Marks certificates revoked and returns how many were not before."""
+    return tx.run_many(_REVOKE, ({"of_id": id_, "now": now, "reason": reason.value} for id_ in ids))
+
+
+def last_id(tx: Transaction) -> int:
+    """The id of the newest certificate; 0 when there is none."""
+    return tx.first(_LAST_ID) or 0
 
 
 def revoke_all_of(tx: Transaction, device: Device, reason: RevocationReason, now: datetime) -> int:

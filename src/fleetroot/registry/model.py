@@ -40,6 +40,8 @@ class Authority:
         policy_id: of an issuing CA, the policy that it signs or signed for.
         external_chain: the CAs above it that are not ours (DER), lowest first; with a root that
             is not ours.
+        listed_at: since when it, or a CA above it, stands on a list that was brought; None: on
+            none.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Authority:
     revoked_at: datetime | None
     policy_id: str | None = None
     external_chain: tuple[bytes, ...] = ()
+    listed_at: datetime | None = None
 
     @property
     def is_offline(self) -> bool:
@@ -188,7 +191,12 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A row of the inventory. `certificate` is DER, `serial` lower-case hexadecimal."""
+    """A row of the inventory. `certificate` is DER, `serial` lower-case hexadecimal.
+
+    Attributes:
+        enrollment: that its device provisioned under, in provisioning's own words; None where that
+            is not known.
+    """
 
     id: int
     sha256: bytes
@@ -207,6 +215,7 @@ class Certificate:
     expired_at: datetime | None
     revoked_at: datetime | None
     revocation_reason: str | None
+    enrollment: str | None
 
     def status(self, now: datetime) -> str:
         """`revoked`, `expired`, `pending` (not yet valid) or `valid`."""

@@ -71,7 +71,8 @@ audit_entries = Table(
     Column("outcome", Text, nullable=False),  # audit.Outcome
     Column("reason", Text, nullable=True),
     Column("details", Text, nullable=True),  # JSON
-    Index("ix_audit_entries_subject_seq", "subject", "seq"),
+    # Ids in it are compared without case.
+    Index("ix_audit_entries_subject", text("lower(subject)"), "at", "seq"),
     sqlite_autoincrement=True,
 )
 
@@ -186,6 +187,8 @@ authorities = Table(
     Column("policy_id", Text, nullable=True),
     # DER certificates, one behind the other, of the CAs above that are not ours, lowest first.
     Column("external_chain", LargeBinary, nullable=True),
+    # Since when it, or a CA above it, stands on a list that was brought; null: on none.
+    Column("listed_at", UtcTime, nullable=True),
     Index("ix_authorities_namespace_id", "namespace_id"),
 )
 
@@ -286,7 +289,12 @@ certificates = Table(
     Column("expired_at", UtcTime, nullable=True),
     Column("revoked_at", UtcTime, nullable=True),
     Column("revocation_reason", Text, nullable=True),
+    # The enrollment that its device provisioned under; null: of before that was kept.
+    Column("enrollment", Text, nullable=True),
     Index("ix_certificates_device", "namespace_id", "device_key", "id"),
+    # What incidents ask for, in the order in which they go through it.
+    Index("ix_certificates_issued", "authority_id", "issued_at", "id"),
+    Index("ix_certificates_enrollment", "enrollment", "issued_at", "id"),
     # What `mark_expired` looks through: not the whole past.
     Index(
         "ix_certificates_alive",
@@ -305,6 +313,30 @@ certificates = Table(
         postgresql_where=text("revoked_at IS NOT NULL"),
     ),
     sqlite_autoincrement=True,
+)
+
+# Revocations of many certificates at a set pace. What is not done yet goes on behind the cursor.
+revocation_jobs = Table(
+    "revocation_jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace_id", Text, ForeignKey("namespaces.id"), nullable=False),
+    Column("scope", Text, nullable=False),  # JSON; registry.incidents.Scope
+    Column("last_id", BigInteger, nullable=False),  # what is issued later is not meant
+    Column("reason", Text, nullable=False),  # registry.inventory.RevocationReason
+    Column("pace", Integer, nullable=False),  # certificates a second
+    Column("found", BigInteger, nullable=False),  # how many there were to revoke
+    Column("revoked", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # registry.revocation_jobs.State
+    Column("cursor_at", UtcTime, nullable=False),
+    Column("cursor_id", BigInteger, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("peer", Text, nullable=True),
+    Column("trace_id", Text, nullable=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime, nullable=True),
+    Index("ix_revocation_jobs_namespace_id", "namespace_id", "created_at"),
 )
 
 # The newest revocation list of each shard of each CA.
@@ -540,6 +572,25 @@ subscriptions = Table(
     Column("device_key", Text, primary_key=True),
     Column("channel", Text, primary_key=True),  # hub.model.Channel
     Column("qos", Integer, nullable=False),
+    ForeignKeyConstraint(
+        ["hub_id", "device_key"],
+        ["identities.hub_id", "identities.device_key"],
+        ondelete="CASCADE",
+    ),
+)
+
+# The last connections of each device: a new one takes the place of an old one.
+connections = Table(
+    "connections",
+    metadata,
+    Column("hub_id", Text, primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),  # of the session's epoch
+    Column("epoch", BigInteger, nullable=False),
+    Column("connected_at", UtcTime, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("trace_id", Text, nullable=False),
+    Column("certificate_sha256", LargeBinary, nullable=True),  # null: by a token
     ForeignKeyConstraint(
         ["hub_id", "device_key"],
         ["identities.hub_id", "identities.device_key"],

@@ -1,0 +1,342 @@
+"""Incidents over the operator API: which certificates, and revoking them at a pace."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from fleetroot.access import Permission
+from fleetroot.api.access import NamespaceRoute, actor_of, needs
+from fleetroot.api.services import services_of
+from fleetroot.clock import iso8601
+from fleetroot.errors import InvalidArgument
+from fleetroot.ids import canonical
+from fleetroot.provisioning.model import EnrollmentKind
+from fleetroot.registry.incidents import MAX_DEVICES, Cursor, Scope
+from fleetroot.registry.inventory import RevocationReason
+from fleetroot.registry.model import Certificate
+from fleetroot.registry.revocation_jobs import MAX_PACE, Job
+
+router = APIRouter(prefix="/fleetroot/namespaces/{namespace}/incidents", route_class=NamespaceRoute)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_Name = Annotated[str, Field(min_length=1, max_length=128)]
+_Time = Annotated[AwareDatetime, Field(strict=False)]
+_Namespace = Annotated[str, Path(max_length=128)]
+_JobId = Annotated[str, Path(max_length=64)]
+
+
+class Reason(StrEnum):
+    """Why certificates are revoked (RFC 5280 §5.3.1)."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+
+
+class Form(StrEnum):
+    """What an export is written in."""
+
+    CSV = "csv"
+    JSON_LINES = "jsonl"
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class ScopeBody(_Wire):
+    """Certificates for which all is true that is given: issued by this CA, from a time on, before
+    a time, to one of these devices, to devices of this enrollment or enrollment group. One of CA,
+    devices and enrollment must be.
+    """
+
+    authority: _Name | None = None
+    since: _Time | None = Field(default=None, alias="from")
+    until: _Time | None = Field(default=None, alias="to")
+    devices: list[_Name] = Field(default_factory=list, max_length=MAX_DEVICES)
+    enrollment: _Name | None = None
+    enrollment_group: _Name | None = Field(default=None, alias="enrollmentGroup")
+    provisioning_service: _Name | None = Field(default=None, alias="provisioningService")
+
+
+class ListBody(ScopeBody):
+    """A page of a scope."""
+
+    after: str | None = Field(default=None, max_length=64)
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class RevokeBody(ScopeBody):
+    """A revocation: at most `pace` certificates a second."""
+
+    pace: int = Field(default=50, ge=1, le=MAX_PACE)
+    reason: Annotated[Reason, Field(strict=False)] = Reason.UNSPECIFIED
+
+
+class CertificateAnswer(BaseModel):
+    """A certificate of the inventory."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    device_id: str = Field(alias="deviceId")
+    serial_number: str = Field(alias="serialNumber")
+    sha256: str
+    status: str
+    origin: str
+    issuing_authority: str = Field(alias="issuingAuthority")
+    enrollment: str | None
+    issued_at: str = Field(alias="issuedAt")
+    not_before: str = Field(alias="notBefore")
+    not_after: str = Field(alias="notAfter")
+    revoked_at: str | None = Field(alias="revokedAt")
+    revocation_reason: str | None = Field(alias="revocationReason")
+
+
+class PageAnswer(BaseModel):
+    """A page, in the order of issuance; `next` is the `after` of the next page."""
+
+    value: list[CertificateAnswer]
+    next: str | None
+
+
+class SummaryAnswer(BaseModel):
+    """What a scope has: all of it, what a revocation would revoke, and the rest by why not."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    certificates: int
+    to_revoke: int = Field(alias="toRevoke")
+    revoked: int
+    expired: int
+
+
+class JobAnswer(BaseModel):
+    """A revocation at a pace."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: str
+    state: str
+    scope: dict[str, Any]
+    reason: str
+    pace: int
+    to_revoke: int = Field(alias="toRevoke")
+    revoked: int
+    requested_by: str = Field(alias="requestedBy")
+    created_at: str = Field(alias="createdAt")
+    ended_at: str | None = Field(alias="endedAt")
+
+
+class JobsAnswer(BaseModel):
+    """The newest revocations."""
+
+    value: list[JobAnswer]
+
+
+@router.post("/certificates")
+@needs(Permission.READ)
+async def list_(request: Request, namespace: _Namespace, body: ListBody) -> PageAnswer:
+    """A page of the certificates of a scope, in the order in which they were issued."""
+    services = services_of(request)
+    after = None if body.after is None else _read_cursor(body.after)
+    scope = await _scope(request, namespace, body)
+    found, cursor = await services.revocation_jobs.page(scope, after, limit=body.limit)
+    now = services.clock.now()
+    return PageAnswer(
+        value=[_certificate(each, now) for each in found],
+        next=None if cursor is None else _shown_cursor(cursor),
+    )
+
+
+@router.post("/summary")
+@needs(Permission.READ)
+async def summary(request: Request, namespace: _Namespace, body: ScopeBody) -> SummaryAnswer:
+    """How many certificates a scope has, and how many a revocation would revoke: its dry run."""
+    found = await services_of(request).revocation_jobs.summary(
+        await _scope(request, namespace, body)
+    )
+    return SummaryAnswer(
+        certificates=found.certificates,
+        to_revoke=found.alive,
+        revoked=found.revoked,
+        expired=found.expired,
+    )
+
+
+@router.post("/export", response_class=Response)
+@needs(Permission.READ)
+async def export(
+    request: Request,
+    namespace: _Namespace,
+    body: ScopeBody,
+    form: Annotated[Form, Query(alias="format")] = Form.JSON_LINES,
+) -> StreamingResponse:
+    """Every certificate of a scope, as CSV with a line of names or as JSON lines."""
+    services = services_of(request)
+    scope = await _scope(request, namespace, body)
+    await services.revocation_jobs.page(scope, limit=1)  # whatever is wrong is told before
+    pages, now = services.revocation_jobs.pages(scope), services.clock.now()
+    if form is Form.CSV:
+        return StreamingResponse(_lines(pages, now, _csv, head=_HEAD), media_type="text/csv")
+    return StreamingResponse(_lines(pages, now, _json), media_type="application/jsonl")
+
+
+@router.post("/revocations", status_code=201)
+@needs(Permission.WRITE_CREDENTIALS)
+async def revoke(request: Request, namespace: _Namespace, body: RevokeBody) -> JobAnswer:
+    """Begins to revoke what the scope has now."""
+    job = await services_of(request).revocation_jobs.start(
+        await _scope(request, namespace, body),
+        pace=body.pace,
+        reason=RevocationReason(body.reason.value),
+        by=actor_of(request),
+    )
+    return _job(job)
+
+
+@router.get("/revocations")
+@needs(Permission.READ)
+async def revocations(request: Request, namespace: _Namespace) -> JobsAnswer:
+    """The newest revocations, newest first."""
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    return JobsAnswer(value=[_job(each) for each in await services.revocation_jobs.all(of)])
+
+
+@router.get("/revocations/{job_id}")
+@needs(Permission.READ)
+async def revocation(request: Request, namespace: _Namespace, job_id: _JobId) -> JobAnswer:
+    """One revocation, and how far it is."""
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    return _job(await services.revocation_jobs.get(of, job_id))
+
+
+@router.post("/revocations/{job_id}/cancel")
+@needs(Permission.WRITE_CREDENTIALS)
+async def cancel(request: Request, namespace: _Namespace, job_id: _JobId) -> JobAnswer:
+    """Ends a revocation; what it has revoked stays revoked."""
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    return _job(await services.revocation_jobs.cancel(of, job_id, by=actor_of(request)))
+
+
+async def _scope(request: Request, namespace: str, body: ScopeBody) -> Scope:
+    services = services_of(request)
+    of = await services.namespaces.get(namespace)
+    if body.enrollment is not None and body.enrollment_group is not None:
+        raise InvalidArgument("enrollment: give this or enrollmentGroup, not both")
+    enrollment, kind = body.enrollment, EnrollmentKind.INDIVIDUAL
+    if body.enrollment_group is not None:
+        enrollment, kind = body.enrollment_group, EnrollmentKind.GROUP
+    named = None
+    if enrollment is not None:
+        service = await services.administration.service(body.provisioning_service)
+        named = services.administration.enrollment_name(service, kind, enrollment)
+    return Scope(
+        of.id,
+        body.authority,
+        body.since and body.since.astimezone(UTC),
+        body.until and body.until.astimezone(UTC),
+        tuple(dict.fromkeys(map(canonical, body.devices))),
+        named,
+    )
+
+
+def _shown_cursor(cursor: Cursor) -> str:
+    return f"{(cursor.issued_at - _EPOCH) // _MICROSECOND}.{cursor.id}"
+
+
+def _read_cursor(text: str) -> Cursor:
+    try:
+        at, _, id_ = text.partition(".")
+        cursor = Cursor(_EPOCH + int(at) * _MICROSECOND, int(id_))
+    except (ValueError, OverflowError):
+        raise InvalidArgument("after: not the next of a page") from None
+    if not 0 <= cursor.id < 2**63:
+        raise InvalidArgument("after: not the next of a page")
+    return cursor
+
+
+def shown_enrollment(name: str | None) -> str | None:
+    """An enrollment of the inventory as JSON shows it: `group/plant-7` or `individual/dev-1`."""
+    return None if name is None else name.partition("/")[2]
+
+
+def _certificate(certificate: Certificate, now: datetime) -> CertificateAnswer:
+    return CertificateAnswer(
+        device_id=certificate.device_id,
+        serial_number=certificate.serial,
+        sha256=certificate.sha256.hex(),
+        status=certificate.status(now),
+        origin=certificate.origin.value,
+        issuing_authority=certificate.authority_id,
+        enrollment=shown_enrollment(certificate.enrollment),
+        issued_at=iso8601(certificate.issued_at),
+        not_before=iso8601(certificate.not_before),
+        not_after=iso8601(certificate.not_after),
+        revoked_at=iso8601(certificate.revoked_at) if certificate.revoked_at else None,
+        revocation_reason=certificate.revocation_reason,
+    )
+
+
+_NAMES: Final = [str(f.alias or name) for name, f in CertificateAnswer.model_fields.items()]
+_HEAD: Final = (",".join(_NAMES) + "\r\n").encode()
+
+
+async def _lines(
+    pages: AsyncIterator[list[Certificate]],
+    now: datetime,
+    write: Callable[[list[dict[str, Any]]], bytes],
+    *,
+    head: bytes = b"",
+) -> AsyncIterator[bytes]:
+    if head:
+        yield head
+    async for page in pages:
+        yield write([_certificate(each, now).model_dump(by_alias=True) for each in page])
+
+
+def _json(rows: list[dict[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    csv.DictWriter(text, _NAMES).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _job(job: Job) -> JobAnswer:
+    scope = job.scope
+    said = {
+        "authority": scope.authority_id,
+        "from": iso8601(scope.since) if scope.since else None,
+        "to": iso8601(scope.until) if scope.until else None,
+        "devices": list(scope.device_keys) or None,
+        "enrollment": shown_enrollment(scope.enrollment),
+    }
+    return JobAnswer(
+        id=job.id,
+        state=job.state.value,
+        scope={name: value for name, value in said.items() if value is not None},
+        reason=job.reason.value,
+        pace=job.pace,
+        to_revoke=job.found,
+        revoked=job.revoked,
+        requested_by=job.by.name,
+        created_at=iso8601(job.created_at),
+        ended_at=iso8601(job.ended_at) if job.ended_at else None,
+    )
