@@ -263,6 +263,7 @@ class Server:
                 settings.connects_per_device,
                 clock.monotonic,
             ),
+            on_alert=self.metrics.count_alert,
         )
         directory = Directory(self._sealer)
         self.administration = Administration(self.store, directory, self._sealer, clock)

@@ -38,6 +38,12 @@ class Metrics:
             ["token"],
             registry=self.registry,
         )
+        self._alerts = Counter(
+            "fleetroot_alerts",
+            "What people must look at, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
         self._reasons: set[tuple[str, str]] = set()
         self._refusals = Counter(
             "fleetroot_refusals",
@@ -56,6 +62,10 @@ class Metrics:
             else:
                 self._reasons.add((kind, reason))
         self._refusals.labels(kind, reason).inc()
+
+    def count_alert(self, kind: str) -> None:
+        """One more alert."""
+        self._alerts.labels(kind).inc()
 
     def note_token(self, name: str, *, up: bool) -> None:
         """Whether a token answers."""

@@ -153,7 +153,7 @@ async def test_place_that_no_page_gave_is_a_bad_request(fleet: Fleet, after: str
     assert (await fleet.http.post(f"{PATH}/certificates", json=body)).status_code == 400
 
 
-@pytest.mark.parametrize("job", ["none", "%00", "a/b"])
+@pytest.mark.parametrize("job", ["none", "a/b"])
 async def test_unknown_revocation_is_not_found(fleet: Fleet, job: str) -> None:
     assert (await fleet.http.get(f"{PATH}/revocations/{job}")).status_code == 404
 

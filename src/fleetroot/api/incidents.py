@@ -19,7 +19,7 @@ from fleetroot.api.access import NamespaceRoute, actor_of, needs
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
-from fleetroot.ids import canonical
+from fleetroot.ids import canonical, check_device_id
 from fleetroot.provisioning.model import EnrollmentKind
 from fleetroot.registry.incidents import MAX_DEVICES, Cursor, Scope
 from fleetroot.registry.inventory import RevocationReason
@@ -250,7 +250,7 @@ async def _scope(request: Request, namespace: str, body: ScopeBody) -> Scope:
         body.authority,
         body.since and body.since.astimezone(UTC),
         body.until and body.until.astimezone(UTC),
-        tuple(dict.fromkeys(map(canonical, body.devices))),
+        tuple(dict.fromkeys(canonical(check_device_id(each)) for each in body.devices)),
         named,
     )
 

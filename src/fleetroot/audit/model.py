@@ -111,6 +111,8 @@ class Action(StrEnum):
     DELETE_CRL = "crl.delete"
     PUBLISH_CRL = "crl.publish"
 
+    ALERT_CERTIFICATE = "alert.certificateNotInInventory"
+
     TAKE_BACKUP = "backup.take"
     RESTORE = "backup.restore"
     CHANGE_MASTER_KEY = "master-key.change"

@@ -18,13 +18,13 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
-import structlog
 from cryptography import x509
 from sqlalchemy import and_, bindparam, select
 
 from fleetroot.custody import Sealer
 from fleetroot.errors import TokenInvalid, Unauthorized
 from fleetroot.hub import identities
+from fleetroot.hub.alerts import NeverIssued, UnknownCertificate
 from fleetroot.hub.model import CertificateProof, Hub, Identity, Pin, Principal, Proof, TokenProof
 from fleetroot.ids import canonical
 from fleetroot.pki import Anchors, ChainRefused, load_chain, verify_chain
@@ -37,8 +37,6 @@ from fleetroot.storage.schema import authorities as authorities_table
 from fleetroot.storage.schema import certificates, devices, hub_authorities
 from fleetroot.storage.schema import hubs as hubs_table
 from fleetroot.storage.schema import identities as identities_table
-
-_log = structlog.get_logger("fleetroot.hub.authentication")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +166,7 @@ class Authentication:
 
         Raises:
             Unauthorized: the device is not let in; the reason is for the operator alone.
+            NeverIssued: nor is it, and its certificate is of one of our CAs, and nobody issued it.
         """
         fingerprint = (
             sha256(proof.chain[0]).digest()
@@ -179,9 +178,13 @@ class Authentication:
         except Unauthorized as refused:
             # Whatever else is wrong with the device: a certificate that was never issued is news.
             if isinstance(proof, CertificateProof) and inventory.find(tx, fingerprint) is None:
-                stranger = self._stranger(tx, hub, device_id, proof, now)
+                reason, unknown = self._stranger(tx, hub, device_id, proof, now)
+                if not isinstance(refused, _NotInInventory):
+                    reason = refused.reason
+                if unknown is not None:
+                    raise NeverIssued(reason, unknown) from refused
                 if isinstance(refused, _NotInInventory):
-                    raise Unauthorized(stranger) from refused
+                    raise Unauthorized(reason) from refused
             raise
 
     def _admit(
@@ -244,33 +247,35 @@ class Authentication:
     @staticmethod
     def _stranger(
         tx: Transaction, hub: Hub, device_id: str, proof: CertificateProof, now: datetime
-    ) -> str:
-        """Whose a certificate is that is not in the inventory; reports the case that must not be.
+    ) -> tuple[str, UnknownCertificate | None]:
+        """Whose a certificate is that is not in the inventory, and what is known of it in the case
+        that must not be.
 
         Every issuing CA of the namespace counts, synchronized or not, and the certificate's own
         dates: a stolen key signs whatever dates it likes.
         """
         try:
             chain = load_chain(proof.chain)
-            anchors = Anchors(
-                x509.load_der_x509_certificate(authority.certificate)
+            issuing = {
+                x509.load_der_x509_certificate(authority.certificate): authority.id
                 for authority in authorities.of_namespace(tx, hub.namespace_id)
                 if authority.kind is AuthorityKind.ISSUING
-            )
+            }
             leaf = chain[0]
             at = min(max(now, leaf.not_valid_before_utc), leaf.not_valid_after_utc)
-            verify_chain(chain, anchors, at)
+            anchor = verify_chain(chain, Anchors(issuing), at).anchor
         except ChainRefused as refused:
-            return f"certificate of a foreign CA ({refused.reason})"
+            return f"certificate of a foreign CA ({refused.reason})", None
         if restores.lost(tx, leaf.serial_number):
-            return "certificate issued after the backup"
-        _log.critical(
-            "possible CA theft: a certificate of ours that we never issued",
-            hub=hub.name,
-            device_id=device_id,
-            sha256=sha256(proof.chain[0]).hexdigest(),
+            return "certificate issued after the backup", None
+        unknown = UnknownCertificate(
+            hub,
+            device_id,
+            issuing[anchor],
+            sha256(proof.chain[0]).hexdigest(),
+            format(leaf.serial_number, "x"),
         )
-        return "certificate not in the inventory"
+        return "certificate not in the inventory", unknown
 
     def _check_token(
         self, tx: Transaction, hub: Hub, identity: Identity, proof: Proof | None, now: datetime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final, TypeAlias
@@ -24,6 +24,7 @@ from fleetroot.hub import (
     subscriptions,
     twins,
 )
+from fleetroot.hub.alerts import Alerts, NeverIssued
 from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.live import Arrival, LiveSession, LiveTable
@@ -73,6 +74,7 @@ class Hubs:
         clock: Clock,
         retention: events.Retention | None = None,
         pace: Pace[_Place] | None = None,
+        on_alert: Callable[[str], None] = lambda _kind: None,
     ) -> None:
         self._retention = retention or events.Retention()
         self._stopping = False
@@ -90,6 +92,7 @@ class Hubs:
         self._pace = pace or Pace(1.0, 30, clock.monotonic)
         self._appended = asyncio.Event()
         self._event_log = EventLog(store)
+        self._alerts = Alerts(store, clock, on_alert)
         self.live = LiveTable(store)
         self.renewal = Renewal(store, issuance, self.live, clock)
         outbox.listen(self.live.heard, self.live.lease_lost)
@@ -215,7 +218,13 @@ class Hubs:
             if isinstance(proof, CertificateProof) and not self._pace.is_spent(place):
                 begun = await self._begin_by_certificate(arrival, place, proof, clean_session)
             if begun is None:
-                begun = await self._begin_after_a_look(arrival, place, proof, clean_session)
+                try:
+                    begun = await self._begin_after_a_look(arrival, place, proof, clean_session)
+                except NeverIssued as refused:
+                    await self._alerts.certificate_unknown(
+                        refused.shown, connection.peer, connection.trace_id
+                    )
+                    raise
             session = LiveSession(begun, connection, persistent=not clean_session)
             self.live.enter(session)
         try:

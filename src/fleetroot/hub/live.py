@@ -182,6 +182,8 @@ class LiveTable:
         """Holds the sessions that a notice is about against the database: those of a device, or,
         where a CA does not count any more, all of the namespace. Ends those that lost their ground.
         """
+        if notice.kind == Kind.CERTIFICATE_UNKNOWN:
+            return  # of a stranger
         of_all = notice.kind == Kind.ISSUER_DISTRUSTED
         for arrival in self._arrivals:
             if of_all or arrival.device_key == notice.subject:

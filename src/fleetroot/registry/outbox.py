@@ -43,6 +43,7 @@ class Kind(StrEnum):
     DEVICE_DISABLED = "device.disabled"
     IDENTITY_CHANGED = "identity.changed"
     ISSUER_DISTRUSTED = "issuer.distrusted"  # a CA was revoked, or taken from a hub
+    CERTIFICATE_UNKNOWN = "certificate.notInInventory"  # shown for a device; an alert
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from fleetroot.pki import CrlScope, Issuer, IssuerExpired, LintFailed, PkiUrls, 
 from fleetroot.registry import authorities, revocation_lists
 from fleetroot.registry.model import Authority, AuthorityKind
 from fleetroot.registry.ocsp_responders import OcspResponders
-from fleetroot.registry.outbox import Notice, OutboxReader
+from fleetroot.registry.outbox import Kind, Notice, OutboxReader
 from fleetroot.registry.revocation_lists import ListHead, PublishedList
 from fleetroot.storage import Store
 
@@ -83,8 +83,9 @@ class RevocationPublisher:
         """Looks for what is due soon after the outbox tells of anything."""
         outbox.listen(self._heard)
 
-    async def _heard(self, _: Notice) -> None:
-        self._told.set()
+    async def _heard(self, notice: Notice) -> None:
+        if notice.kind != Kind.CERTIFICATE_UNKNOWN:
+            self._told.set()
 
     async def run(self) -> None:
         """Signs what is due, until cancelled."""
