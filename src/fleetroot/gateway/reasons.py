@@ -114,6 +114,9 @@ ADVICE: Final[dict[str, str]] = {
     "certificate of another policy": "The device's policy changed: it shall provision again.",
     "issuing CA not synchronized to this hub": "Synchronize the namespace's CAs to the hub.",
     "issuing CA revoked": "The policy's issuer was revoked: the device shall provision again.",
+    "issuing CA on a revocation list": (
+        "A CA above it revoked it: renew the policy's CA and activate another one."
+    ),
     "certificate revoked": "The device shall provision again, if it is to come back.",
     "certificate not yet valid": "Compare the server's clock with the certificate's dates.",
     "certificate expired": "The device did not renew in time: it shall provision again.",
@@ -134,6 +137,9 @@ ADVICE: Final[dict[str, str]] = {
     "not a filter of this device": "The client subscribed to what docs/wire.md does not list.",
     "not a topic of provisioning": "Only the register and poll topics of `$dps` are offered.",
     "malformed properties in a topic": "Percent-encode the property bag's keys and values.",
+    "the policy's CA is on a revocation list": (
+        "A CA above it revoked it: renew the policy's CA and activate another one."
+    ),
     "policy deleted": "The enrollment names a policy that was deleted: give it another.",
     "policy waits for the activation of its CA": (
         "Sign the policy's request and activate it: `fleetroot policy activate`."

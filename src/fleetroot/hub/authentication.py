@@ -52,6 +52,7 @@ class _Presented:
     expired_at: datetime | None
     revoked_at: datetime | None
     issuer_revoked_at: datetime | None
+    issuer_listed_at: datetime | None
     synchronized: bool
 
 
@@ -70,7 +71,9 @@ _NO_CERTIFICATE: Final = b""
 
 
 def _row(*columns: Any) -> _Admission:
-    enabled, generation, *certificate, trusted, issuer_revoked_at = columns[_IDENTITY_COLUMNS:]
+    enabled, generation, *certificate, trusted, issuer_revoked_at, issuer_listed_at = columns[
+        _IDENTITY_COLUMNS:
+    ]
     presented = None
     if certificate[0] is not None:
         namespace_id, policy_id, device_key, of_generation, start, end, expired_at, revoked_at = (
@@ -86,6 +89,7 @@ def _row(*columns: Any) -> _Admission:
             expired_at=expired_at,
             revoked_at=revoked_at,
             issuer_revoked_at=issuer_revoked_at,
+            issuer_listed_at=issuer_listed_at,
             synchronized=trusted is not None,
         )
     return _Admission(
@@ -111,6 +115,7 @@ _ADMISSION: Final = Query(
         certificates.c.revoked_at,
         hub_authorities.c.authority_id,
         authorities_table.c.revoked_at.label("issuer_revoked_at"),
+        authorities_table.c.listed_at.label("issuer_listed_at"),
     )
     .select_from(
         identities_table.join(hubs_table, hubs_table.c.id == identities_table.c.hub_id)
@@ -234,6 +239,8 @@ class Authentication:
             raise Unauthorized("certificate of another policy")
         if presented.issuer_revoked_at is not None:
             raise Unauthorized("issuing CA revoked")
+        if presented.issuer_listed_at is not None:
+            raise Unauthorized("issuing CA on a revocation list")
         if not presented.synchronized:
             raise Unauthorized("issuing CA not synchronized to this hub")
         if presented.revoked_at is not None or presented.generation != found.generation:

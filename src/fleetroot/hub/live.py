@@ -20,7 +20,13 @@ from fleetroot.hub.model import Connection, Ending
 from fleetroot.hub.sessions import Begun
 from fleetroot.registry.outbox import Kind, Notice
 from fleetroot.storage import Query, Store, Transaction
-from fleetroot.storage.schema import certificates, devices, hub_authorities, identities
+from fleetroot.storage.schema import (
+    authorities,
+    certificates,
+    devices,
+    hub_authorities,
+    identities,
+)
 
 _AT_ONCE: Final = 250  # sessions that are looked at in one reading, some 10 ms
 _log = structlog.get_logger("fleetroot.hub.live")
@@ -37,6 +43,8 @@ _STANDING: Final = Query(
         .where(certificates.c.revoked_at.is_(None))
         .where(hub_authorities.c.authority_id == certificates.c.authority_id)
         .where(hub_authorities.c.hub_id == bindparam("hub"))
+        .where(authorities.c.id == certificates.c.authority_id)
+        .where(authorities.c.listed_at.is_(None))
         .label("certificate_counts"),
     )
     .select_from(

@@ -23,7 +23,14 @@ from sqlalchemy import bindparam, exists, select, true, update
 from fleetroot.hub import subscriptions
 from fleetroot.hub.model import Channel, Hub, Pin, Principal
 from fleetroot.storage import Command, Query, Store, Transaction
-from fleetroot.storage.schema import certificates, devices, hub_authorities, hubs, identities
+from fleetroot.storage.schema import (
+    authorities,
+    certificates,
+    devices,
+    hub_authorities,
+    hubs,
+    identities,
+)
 from fleetroot.storage.schema import subscriptions as subscriptions_table
 
 _BETWEEN_UNITS: Final = 0.02  # seconds, of which each begins sessions
@@ -70,6 +77,8 @@ _lets_in: Final = (
     .where(hubs.c.namespace_id == certificates.c.namespace_id)
     .where(hub_authorities.c.hub_id == identities.c.hub_id)
     .where(hub_authorities.c.authority_id == certificates.c.authority_id)
+    .where(authorities.c.id == certificates.c.authority_id)
+    .where(authorities.c.listed_at.is_(None))
     # The device is what it was when the certificate was issued.
     .where(devices.c.namespace_id == certificates.c.namespace_id)
     .where(devices.c.device_key == certificates.c.device_key)

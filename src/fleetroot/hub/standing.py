@@ -9,7 +9,7 @@ from typing import Final
 from fleetroot.hub import hubs, identities
 from fleetroot.hub.model import Hub, Identity, Pin
 from fleetroot.ids import canonical
-from fleetroot.registry import devices, inventory
+from fleetroot.registry import authorities, devices, inventory
 from fleetroot.registry.inventory import RevocationReason
 from fleetroot.registry.model import Certificate, Device
 from fleetroot.storage import Transaction
@@ -54,8 +54,8 @@ def read(tx: Transaction, namespace_id: str, device_id: str, now: datetime) -> D
     for hub in hubs.of_namespace(tx, namespace_id):
         identity = identities.find(tx, hub.id, device_id)
         if identity is not None:
-            trusted = hubs.trusted(tx, hub.id)
-            against = _against(identity, device, issued, trusted, now)
+            trusted, listed = hubs.trusted(tx, hub.id), authorities.listed(tx, namespace_id)
+            against = _against(identity, device, issued, trusted, listed, now)
             found.append(IdentityStanding(hub, identity, tuple(against)))
     return DeviceStanding(device, tuple(found), tuple(issued))
 
@@ -65,6 +65,7 @@ def _against(
     device: Device | None,
     issued: list[Certificate],
     trusted: frozenset[str],
+    listed: frozenset[str],
     now: datetime,
 ) -> list[str]:
     found = []
@@ -77,19 +78,25 @@ def _against(
         found.append("no certificate was issued")
         return found
     # Each certificate is held against the rules by itself: any good one lets the device in.
-    reasons = [_reason(one, device, trusted, now) for one in of_policy]
+    reasons = [_reason(one, device, trusted, listed, now) for one in of_policy]
     if None not in reasons:
         found.append(next(reason for reason in reasons if reason is not None))  # of the newest
     return found
 
 
 def _reason(
-    certificate: Certificate, device: Device | None, trusted: frozenset[str], now: datetime
+    certificate: Certificate,
+    device: Device | None,
+    trusted: frozenset[str],
+    listed: frozenset[str],
+    now: datetime,
 ) -> str | None:
     if certificate.revocation_reason == RevocationReason.CA_COMPROMISE:
         return "issuing CA revoked"
     if certificate.authority_id not in trusted:
         return "issuing CA not synchronized to this hub"
+    if certificate.authority_id in listed:
+        return "issuing CA on a revocation list"
     of_now = None if device is None else device.generation
     if certificate.revoked_at is not None or certificate.generation != of_now:
         return "certificate revoked"

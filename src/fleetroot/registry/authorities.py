@@ -111,8 +111,22 @@ _ISSUING_OF_POLICY: Final = Query(
     _row,
 )
 _REVOKED: Final = Query(
-    select(authorities.c.revoked_at).where(authorities.c.id == bindparam("id")),
-    lambda revoked_at: revoked_at is not None,
+    select(authorities.c.revoked_at, authorities.c.listed_at).where(
+        authorities.c.id == bindparam("id")
+    ),
+    lambda revoked_at, listed_at: revoked_at is not None or listed_at is not None,
+)
+_LISTED: Final = Query(
+    select(authorities.c.id).where(
+        (authorities.c.namespace_id == bindparam("namespace"))
+        & (authorities.c.listed_at.is_not(None))
+    ),
+    str,
+)
+_SET_LISTED: Final = Command(
+    update(authorities)
+    .where(authorities.c.id == bindparam("of_id"))
+    .values(listed_at=bindparam("at"))
 )
 _REVOKE: Final = Command(
     update(authorities)
@@ -150,8 +164,18 @@ def of_policy(tx: Transaction, namespace_id: str, policy_id: str) -> list[Author
 
 
 def is_revoked(tx: Transaction, authority_id: str) -> bool:
-    """Whether the authority was revoked."""
+    """Whether the authority was revoked, or stands on a list of a CA above it."""
     return tx.first(_REVOKED, id=authority_id) is True
+
+
+def listed(tx: Transaction, namespace_id: str) -> frozenset[str]:
+    """The ids of those that stand on a list of a CA above them, or under one that does."""
+    return frozenset(tx.all(_LISTED, namespace=namespace_id))
+
+
+def set_listed(tx: Transaction, authority: Authority, at: datetime | None) -> None:
+    """Marks that the authority stands on such a list since `at`, or on none any more."""
+    tx.run(_SET_LISTED, of_id=authority.id, at=at)
 
 
 def revoke(tx: Transaction, authority: Authority, now: datetime) -> bool:

@@ -143,6 +143,8 @@ class Issuance:
         if policy.authority_id is None:
             raise _cannot_issue("policy waits for the activation of its CA")
         authority = authorities.get(tx, policy.authority_id)
+        if authority.listed_at is not None:
+            raise _cannot_issue("the policy's CA is on a revocation list")
         profile = OperationalProfile(
             issuer=x509.load_der_x509_certificate(authority.certificate),
             urls=PkiUrls(authority.pki_url, authority.id),

@@ -35,6 +35,7 @@ from fleetroot.registry import (
     policies,
     requests,
     succession,
+    third_party_lists,
 )
 from fleetroot.registry.hub_trust import HubTrust
 from fleetroot.registry.model import (
@@ -223,6 +224,8 @@ class Lifecycle:
 
         def unit(tx: Transaction) -> PolicyDetails:
             succession.check_same(tx, policy)
+            if new.issuer_id is None and third_party_lists.is_listed(tx, new):
+                raise _refusal("revoked", "a certificate of it is on a revocation list")
             waiting = requests.of_policy(tx, policy.id)
             if waiting is None or waiting.id != request.id:
                 raise PolicyChanged
@@ -283,11 +286,11 @@ def _activated(
     return new
 
 
-def _refusal(rule: ActivationRule, message: str) -> InvalidArgument:
+def _refusal(rule: str, message: str) -> InvalidArgument:
     return InvalidArgument(
-        f"certificateChain: {message} (rule {rule.value})",
-        info={"rule": rule.value},
-        reason=f"activation refused: {rule.value}",
+        f"certificateChain: {message} (rule {rule})",
+        info={"rule": rule},
+        reason=f"activation refused: {rule}",
     )
 
 

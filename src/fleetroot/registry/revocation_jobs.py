@@ -253,7 +253,7 @@ class RevocationJobs:
 
         def unit(tx: Transaction) -> Job:
             if (tx.first(_COUNT_RUNNING) or 0) >= MAX_RUNNING:
-                raise Conflict(f"{MAX_RUNNING} revocations are running", reason="too many jobs")
+                raise Conflict(f"{MAX_RUNNING} revocations are running")
             tx.run(
                 _INSERT,
                 id=job_id,

@@ -4,6 +4,10 @@ A list counts after its signature was verified with the CA's certificate. It rep
 of the same CA and scope, and is never older. `is_revoked` is for whoever judges a chain that ends
 in somebody else's CA.
 
+Chains of ours that end so are those of issuing CAs under a root that is not ours. They are judged
+here, when a list comes or goes, and marked: a CA that stands on a list, or under a CA that does,
+lets nobody in and issues nothing until a newer list lacks it.
+
 A CA is its name and its key: what it signed counts for each of its certificates.
 
 Source: RFC 5280 §5, §6.3.
@@ -18,7 +22,9 @@ from hashlib import sha256
 from typing import Final
 from uuid import uuid4
 
+import structlog
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from sqlalchemy import bindparam, delete, select
 
 from fleetroot import audit
@@ -33,14 +39,15 @@ from fleetroot.pki import (
     read_foreign_list,
     to_der,
 )
-from fleetroot.registry import authorities
-from fleetroot.registry.model import Namespace
+from fleetroot.registry import authorities, outbox, policies
+from fleetroot.registry.model import Authority, AuthorityKind, Namespace
 from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.prepared import insert_into, upsert_into
 from fleetroot.storage.schema import third_party_lists, third_party_revocations
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_ENTRIES: Final = 100_000
+_log = structlog.get_logger("fleetroot.revocation")
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
 _lists: Final = third_party_lists
@@ -85,6 +92,10 @@ _OF_ISSUER: Final = Query(
     ),
     ThirdPartyList,
 )
+_AUTHORITIES: Final = Query(
+    select(_lists.c.authority).where(_lists.c.namespace_id == bindparam("namespace")).distinct(),
+    x509.load_der_x509_certificate,
+)
 _PUT: Final = Command(upsert_into(_lists))
 _DELETE: Final = Command(
     delete(_lists).where(
@@ -122,6 +133,55 @@ def is_revoked(tx: Transaction, namespace_id: str, issuer: x509.Certificate, ser
         _IS_REVOKED, namespace=namespace_id, issuer=issuer_id(issuer), serial=format(serial, "x")
     )
     return found is not None
+
+
+def is_listed(tx: Transaction, authority: Authority) -> bool:
+    """Whether an issuing CA under a root that is not ours, or a CA above it, stands on a list."""
+    chain = [
+        x509.load_der_x509_certificate(der)
+        for der in (authority.certificate, *authority.external_chain)
+    ]
+    above = chain[1:]
+    if chain[-1].issuer != chain[-1].subject:  # the root was left out
+        known = tx.all(_AUTHORITIES, namespace=authority.namespace_id)
+        above += [each for each in known if _signed(each, chain[-1])][:1]
+    return any(
+        is_revoked(tx, authority.namespace_id, issuer, certificate.serial_number)
+        for certificate, issuer in zip(chain, above, strict=False)
+    )
+
+
+def _signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _judge(tx: Transaction, namespace_id: str, now: datetime) -> dict[str, list[str]]:
+    """Marks the CAs of the namespace as its lists are now; those whose mark changed."""
+    found: dict[str, list[str]] = {"listed": [], "notListedAnyMore": []}
+    for authority in authorities.of_namespace(tx, namespace_id):
+        if authority.kind is not AuthorityKind.ISSUING or authority.issuer_id is not None:
+            continue  # under a root of ours
+        listed = is_listed(tx, authority)
+        if listed == (authority.listed_at is not None):
+            continue
+        found["listed" if listed else "notListedAnyMore"].append(authority.id)
+        authorities.set_listed(tx, authority, now if listed else None)
+        if authority.policy_id is not None:
+            policy = policies.get(tx, authority.policy_id)
+            policies.set_authority(tx, policy, policy.authority_id, now)  # another version of it
+        if listed:
+            outbox.append(
+                tx,
+                outbox.Kind.ISSUER_DISTRUSTED,
+                namespace_id=namespace_id,
+                subject=authority.id,
+                now=now,
+            )
+    return {why: ids for why, ids in found.items() if ids}
 
 
 class ThirdPartyLists:
@@ -178,7 +238,10 @@ class ThirdPartyLists:
             sha256=sha256(read.der).digest(),
             uploaded_at=now,
         )
-        return await self._store.write(lambda tx: _put(tx, made, read, by))
+        put, changed = await self._store.write(lambda tx: _put(tx, made, read, by))
+        for authority_id in changed.get("listed", ()):
+            _log.error("a CA of ours is on a revocation list", authority=authority_id)
+        return put
 
     async def delete(self, namespace: Namespace, list_id: str, *, by: Actor) -> None:
         """Forgets a list.
@@ -191,8 +254,9 @@ class ThirdPartyLists:
         def unit(tx: Transaction) -> None:
             if not tx.run(_DELETE, namespace=namespace.id, list=list_id):
                 raise NotFound("there is no such revocation list")
-            subject = f"crl/{list_id}"
-            audit.append(tx, Entry(now, by, Action.DELETE_CRL, subject, namespace.id))
+            subject, changed = f"crl/{list_id}", _judge(tx, namespace.id, now)
+            entry = Entry(now, by, Action.DELETE_CRL, subject, namespace.id, details=changed)
+            audit.append(tx, entry)
 
         await self._store.write(unit)
 
@@ -209,7 +273,9 @@ class ThirdPartyLists:
                 raise InvalidArgument("the CA is one of this installation")
 
 
-def _put(tx: Transaction, made: ThirdPartyList, read: ForeignList, by: Actor) -> ThirdPartyList:
+def _put(
+    tx: Transaction, made: ThirdPartyList, read: ForeignList, by: Actor
+) -> tuple[ThirdPartyList, dict[str, list[str]]]:
     same = [
         one
         for one in tx.all(_OF_ISSUER, namespace=made.namespace_id, issuer=made.issuer)
@@ -217,13 +283,14 @@ def _put(tx: Transaction, made: ThirdPartyList, read: ForeignList, by: Actor) ->
     ]
     for before in same:
         if before.sha256 == made.sha256:
-            return before
+            return before, {}
         if _is_older(made, before):
             raise InvalidArgument("the revocation list is older than the one that is there")
         tx.run(_CLEAR, list=before.id)
         made = replace(made, id=before.id)
     tx.run(_PUT, **{column.name: getattr(made, column.name) for column in _lists.columns})
     tx.run_many(_ADD, ({"list_id": made.id, "serial": format(s, "x")} for s in read.serials))
+    changed = _judge(tx, made.namespace_id, made.uploaded_at)
     audit.append(
         tx,
         Entry(
@@ -237,10 +304,11 @@ def _put(tx: Transaction, made: ThirdPartyList, read: ForeignList, by: Actor) ->
                 "number": made.number,
                 "entries": made.entries,
                 "sha256": made.sha256.hex(),
+                **changed,
             },
         ),
     )
-    return made
+    return made, changed
 
 
 def _is_older(made: ThirdPartyList, before: ThirdPartyList) -> bool:
