@@ -28,6 +28,7 @@ from fleetroot.api import (
     policies,
     provisioning_services,
     server,
+    timelines,
     tokens,
     uploaded_certificates,
 )
@@ -75,6 +76,7 @@ OPERATOR: Final = (
     uploaded_certificates.of_hubs,
     uploaded_certificates.of_services,
     incidents.router,
+    timelines.router,
 )
 
 MANAGEMENT: Final = (

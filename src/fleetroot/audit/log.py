@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import BigInteger, Text, bindparam, func, select, tuple_
 
-from fleetroot.audit.model import Change, Entry, LoggedEntry, Outcome
+from fleetroot.audit.model import Action, Change, Entry, LoggedEntry, Outcome
 from fleetroot.clock import iso8601
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
@@ -83,7 +83,7 @@ _OF_SUBJECT: Final = Query(
 _CHANGE: Final = Query(
     select(_table.c.at, _table.c.namespace_id)
     .where(
-        (_table.c.subject == bindparam("subject"))
+        (func.lower(_table.c.subject) == func.lower(bindparam("subject", type_=Text)))
         & (_table.c.trace_id == bindparam("trace"))
         & (_table.c.outcome == Outcome.DONE.value)
         & _table.c.namespace_id.is_not(None)
@@ -91,6 +91,19 @@ _CHANGE: Final = Query(
     .order_by(_table.c.seq.desc())
     .limit(1),
     Change,
+)
+_OF_DEVICE: Final = Query(
+    select(_table)
+    .where(func.lower(_table.c.subject) == func.lower(bindparam("subject", type_=Text)))
+    .where(
+        tuple_(_table.c.at, _table.c.seq)
+        < tuple_(bindparam("at", type_=UtcTime), bindparam("seq", type_=BigInteger))
+    )
+    .where(_table.c.action != Action.ISSUE_CERTIFICATE.value)
+    .where(_table.c.action != Action.REVOKE_CERTIFICATE.value)
+    .order_by(_table.c.at.desc(), _table.c.seq.desc())
+    .limit(bindparam("limit")),
+    _line,
 )
 
 
@@ -133,6 +146,13 @@ def of_subject(
 def change(tx: Transaction, subject: str, trace_id: str) -> Change | None:
     """What the call with that trace id did to the subject, in a namespace."""
     return tx.first(_CHANGE, subject=subject, trace=trace_id)
+
+
+def of_device(
+    tx: Transaction, subject: str, at: datetime, seq: int, limit: int
+) -> list[LoggedEntry]:
+    """Like `of_subject`, without what the inventory tells of each certificate."""
+    return tx.all(_OF_DEVICE, subject=subject, at=at, seq=seq, limit=limit)
 
 
 def _columns(entry: Entry) -> dict[str, Any]:

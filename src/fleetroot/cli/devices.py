@@ -7,12 +7,21 @@ from typing import Any
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
-from fleetroot.cli.output import json_option, print_fields, print_json, print_table, when, yes_no
+from fleetroot.cli.output import (
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+    printable,
+    short,
+    when,
+    yes_no,
+)
 
 
 @click.group()
 def devices() -> None:
-    """List, show, revoke, disable and enable devices."""
+    """List, show, revoke, disable and enable devices, and see what became of one."""
 
 
 @devices.command("list")
@@ -72,6 +81,33 @@ def show(client: Client, device_id: str, as_json: bool) -> None:
 
 @devices.command()
 @click.argument("device_id")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@json_option
+@asks_server
+def timeline(client: Client, device_id: str, limit: int, as_json: bool) -> None:
+    """Show what became of a device: registered, issued, connected, refused, renewed, revoked.
+
+    Newest first. Who was refused only said that it is this device.
+    """
+    path, found = f"/fleetroot/devices/{quoted(device_id)}/timeline", list[dict[str, Any]]()
+    before: str | None = None
+    while len(found) < limit:
+        page = client.get(path, before=before, limit=min(limit - len(found), 1000))
+        found += page["value"]
+        before = page["next"]
+        if before is None:
+            break
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (when(m["at"]), m["kind"], _said(m), m["peer"] or "-", m["traceId"] or "-") for m in found
+    ]
+    print_table(("At", "What", "", "From", "Trace id"), rows, "nothing")
+
+
+@devices.command()
+@click.argument("device_id")
 @click.option("--disable", is_flag=True, help="Disable the device as well.")
 @json_option
 @asks_server
@@ -103,6 +139,13 @@ def disable_(client: Client, device_id: str, as_json: bool) -> None:
 def enable(client: Client, device_id: str, as_json: bool) -> None:
     """Let a device in again."""
     _switch(client, device_id, "enable", as_json)
+
+
+def _said(moment: dict[str, Any]) -> str:
+    parts = [moment["action"], moment["reason"], moment["hub"], moment["actor"]]
+    if moment["sha256"]:
+        parts.append(short(moment["sha256"]))
+    return printable(", ".join(part for part in parts if part))
 
 
 def _counted(certificates: int) -> str:

@@ -22,10 +22,12 @@ from fleetroot.hub import (
     sessions,
     standing,
     subscriptions,
+    timeline,
     twins,
 )
 from fleetroot.hub.alerts import Alerts, NeverIssued
 from fleetroot.hub.authentication import Authentication, CertificateExpired
+from fleetroot.hub.connections import Connections
 from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.live import Arrival, LiveSession, LiveTable
 from fleetroot.hub.model import (
@@ -92,6 +94,7 @@ class Hubs:
         self._pace = pace or Pace(1.0, 30, clock.monotonic)
         self._appended = asyncio.Event()
         self._event_log = EventLog(store)
+        self._connections = Connections(store)
         self._alerts = Alerts(store, clock, on_alert)
         self.live = LiveTable(store)
         self.renewal = Renewal(store, issuance, self.live, clock)
@@ -186,6 +189,25 @@ class Hubs:
         now = self._clock.now()
         return await self._store.read(lambda tx: standing.read(tx, namespace.id, device_id, now))
 
+    async def timeline(
+        self,
+        namespace: Namespace,
+        device_id: str,
+        *,
+        before: timeline.Place | None = None,
+        limit: int = 100,
+    ) -> tuple[list[timeline.Moment], timeline.Place | None]:
+        """Up to `limit` of what became of a device before a place, newest first, and the place to
+        go on from; None: nothing was before.
+
+        Raises:
+            NotFound: nothing was ever heard of a device of that id.
+        """
+        at, most = before or timeline.NEWEST, min(limit, MAX_PAGE)
+        return await self._store.read(
+            lambda tx: timeline.page(tx, namespace.id, device_id, at, most)
+        )
+
     async def shared_access_policy(
         self, hub: Hub, name: str
     ) -> shared_access.SharedAccessPolicy | None:
@@ -237,6 +259,9 @@ class Hubs:
         except BaseException:
             self.disconnect(session)
             raise
+        self._connections.add(
+            session.principal, session.epoch, session.since, connection.peer, connection.trace_id
+        )
         return session, bool(session.subscriptions)
 
     async def _begin_by_certificate(
@@ -488,6 +513,7 @@ class Hubs:
     def finish(self) -> None:
         """Hands over what is still to be written, when nobody is connected any more."""
         self._departures.flush()
+        self._connections.flush()
 
 
 def _too_often() -> Throttled:
