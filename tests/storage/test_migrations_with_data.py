@@ -36,9 +36,11 @@ from fleetroot.pki import (
 )
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
 from fleetroot.registry.device_resources import Description, DeviceResources
+from fleetroot.registry.incidents import Scope
 from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.publishing import RevocationPublisher
 from fleetroot.registry.service_resources import Owner, ServiceKind
+from fleetroot.registry.revocation_jobs import RevocationJobs
 from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.registry.uploaded_certificates import UploadedCertificates
 from fleetroot.storage import migrate
@@ -135,6 +137,8 @@ async def live_in(bench: Workbench) -> None:
         made.namespace, corporation.crl(5), corporation.der, by=SYSTEM
     )
     await upload_a_ca(bench, corporation)
+    scope = Scope(made.namespace.id, device_keys=("dev-1",), since=bench.clock.now())
+    await RevocationJobs(bench.store, bench.bus, bench.clock).start(scope, pace=1, by=SYSTEM)
     await bench.audit_log.write()
     await bench.settled()
 
@@ -337,6 +341,22 @@ def test_two_migrations_at_once_are_one_after_the_other(tmp_path: Path) -> None:
     assert_is_empty(engines[0])
     for engine in engines:
         engine.dispose()
+
+
+async def test_certificates_of_before_get_the_enrollment_where_it_is_known(tmp_path: Path) -> None:
+    """Which is where the device has not got another generation since."""
+    folder = tmp_path / "data"
+    async with Workbench.opened(folder) as bench:
+        await bench.provision("dev-1")
+        await bench.registry.revoke(bench.made.namespace, "dev-1", by=SYSTEM)
+        await bench.provision("dev-1")
+        engine = database.engine_of(folder)
+        migrate.downgrade(engine, "0005")
+        migrate.upgrade(engine)
+        engine.dispose()
+        after, before = await bench.inventory("dev-1")
+        assert after.enrollment == f"{bench.made.service.id}/group/default"
+        assert before.enrollment is None
 
 
 async def test_policy_that_waits_for_its_ca_keeps_the_schema_from_going_back(
