@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import connect, large, pace, pkcs11, postgresql, rest, revocation, room, wire
+from bench import connect, large, pace, pages, pkcs11, postgresql, rest, revocation, room, wire
 from bench.measure import Row, Scale
 
 _WIDTH: Final = 100
@@ -40,6 +40,7 @@ def main() -> None:
         "revocation": revocation.rows,
         "pkcs11": pkcs11.rows,
         "large": lambda scale: large.rows(scale, arguments.store),
+        "pages": lambda scale: pages.rows(scale, arguments.store),
         "postgresql": lambda scale: postgresql.rows(scale, arguments.database_url),
     }
     if unknown := set(wanted) - set(groups):

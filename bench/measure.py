@@ -22,6 +22,7 @@ class Scale:
         batch: operations of one side in one round.
         idle: connections whose memory is measured.
         stored: devices in the large store.
+        few: in the small one beside it.
         revoked: certificates on revocation lists; each number is higher than the one before.
     """
 
@@ -30,6 +31,7 @@ class Scale:
     batch: int = 300
     idle: int = 1000
     stored: int = 1_000_000
+    few: int = 1_000
     revoked: tuple[int, ...] = (1_000, 10_000, 100_000)
 
 

@@ -10,14 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bench import connect, large, pace, pkcs11, rest, revocation, room, wire
+from bench import connect, large, pace, pages, pkcs11, rest, revocation, room, wire
 from bench.measure import Row, Scale, Spread, ratio, take_turns
 from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
 
 from softhsm import needs_softhsm
 
-TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=200, revoked=(20, 40))
+TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=300, few=150, revoked=(20, 40))
 
 
 def sane(rows: list[Row]) -> list[Row]:
@@ -70,6 +70,12 @@ def test_revocation_is_measured():
 
 def test_a_large_store_is_compared_with_a_new_one():
     assert len([row for row in sane(large.rows(TINY, None)) if row.ratio]) == 3
+
+
+def test_pages_of_a_large_store_are_compared_with_those_of_a_small_one():
+    found = sane(pages.rows(TINY, None))
+    assert [bool(row.ratio) for row in found] == [True, True, True]
+    assert all("150 stored" in row.beside for row in found)
 
 
 def test_a_large_store_is_made_once_and_kept(tmp_path: Path):
