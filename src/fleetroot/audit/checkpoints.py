@@ -23,7 +23,7 @@ from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import audit_checkpoints
 
 _END: Final = 2**63 - 1
-MAX_ENTRIES: Final = 2000  # of a checkpoint
+MAX_ENTRIES: Final = 500  # of a checkpoint, so that no reading holds up the loop for long
 LONGEST_TRANSACTION: Final = timedelta(minutes=2)
 _KEY_NAME: Final = RecordName(kind="audit-key", namespace="", id="audit", version=1)
 _SEALED_KEY: Final = "audit-key"

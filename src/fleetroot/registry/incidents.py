@@ -53,7 +53,7 @@ class Scope:
 
     def check(self) -> None:
         """Raises:
-        InvalidArgument: it says neither whose certificates nor of whom; or no time at all.
+        InvalidArgument: it names no CA, device or enrollment; too many devices; or no time.
         """
         if not (self.authority_id or self.device_keys or self.enrollment):
             raise InvalidArgument("name a CA, devices or an enrollment")
