@@ -39,8 +39,8 @@ from fleetroot.registry.device_resources import Description, DeviceResources
 from fleetroot.registry.incidents import Scope
 from fleetroot.registry.ocsp_responders import OcspResponders
 from fleetroot.registry.publishing import RevocationPublisher
-from fleetroot.registry.service_resources import Owner, ServiceKind
 from fleetroot.registry.revocation_jobs import RevocationJobs
+from fleetroot.registry.service_resources import Owner, ServiceKind
 from fleetroot.registry.third_party_lists import ThirdPartyLists
 from fleetroot.registry.uploaded_certificates import UploadedCertificates
 from fleetroot.storage import migrate

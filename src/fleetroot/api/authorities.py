@@ -116,8 +116,7 @@ async def list_request(request: Request, namespace: str, authority_id: str) -> L
         authority=asked.authority.id,
         number=str(asked.number),
         revoked=[
-            RevokedAuthority(serial=format(one.serial, "x"), at=one.at)
-            for one in asked.revoked
+            RevokedAuthority(serial=format(one.serial, "x"), at=one.at) for one in asked.revoked
         ],
     )
 

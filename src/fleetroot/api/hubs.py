@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
-from fleetroot.api.access import EverywhereRoute, actor_of, if_match_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
+from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import HubRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
@@ -101,20 +102,20 @@ async def get(request: Request, hub: str) -> Hub:
 
 @router.patch("")
 @needs(Permission.WRITE_SERVICES)
-async def patch(request: Request, hub: str, body: TagsBody) -> Hub:
+async def patch(request: Request, hub: str, body: TagsBody, if_match: IfMatch = None) -> Hub:
     """Replaces a hub's tags."""
     changed = await services_of(request).hub_administration.set_tags(
-        hub, body.tags, if_match=if_match_of(request), by=actor_of(request)
+        hub, body.tags, if_match=if_match, by=actor_of(request)
     )
     return await _answer(request, changed)
 
 
 @router.delete("", status_code=204)
 @needs(Permission.WRITE_SERVICES)
-async def delete(request: Request, hub: str) -> Response:
+async def delete(request: Request, hub: str, if_match: IfMatch = None) -> Response:
     """Deletes a hub to which nothing is linked and nobody connected."""
     await services_of(request).hub_administration.delete(
-        hub, if_match=if_match_of(request), by=actor_of(request)
+        hub, if_match=if_match, by=actor_of(request)
     )
     return Response(status_code=204)
 

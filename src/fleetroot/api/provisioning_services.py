@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
-from fleetroot.api.access import EverywhereRoute, actor_of, if_match_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.hubs import namespace_names
+from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import ServiceRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
@@ -138,20 +139,22 @@ async def get(request: Request, service: str) -> ProvisioningService:
 
 @router.patch("")
 @needs(Permission.WRITE_SERVICES)
-async def patch(request: Request, service: str, body: TagsBody) -> ProvisioningService:
+async def patch(
+    request: Request, service: str, body: TagsBody, if_match: IfMatch = None
+) -> ProvisioningService:
     """Replaces a provisioning service's tags."""
     changed = await services_of(request).provisioning_services.set_tags(
-        service, body.tags, if_match=if_match_of(request), by=actor_of(request)
+        service, body.tags, if_match=if_match, by=actor_of(request)
     )
     return await _answer(request, changed)
 
 
 @router.delete("", status_code=204)
 @needs(Permission.WRITE_SERVICES)
-async def delete(request: Request, service: str) -> Response:
+async def delete(request: Request, service: str, if_match: IfMatch = None) -> Response:
     """Deletes a provisioning service without enrollments."""
     await services_of(request).provisioning_services.delete(
-        service, if_match=if_match_of(request), by=actor_of(request)
+        service, if_match=if_match, by=actor_of(request)
     )
     return Response(status_code=204)
 

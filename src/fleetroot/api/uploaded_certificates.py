@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
-from fleetroot.api.access import actor_of, if_match_of, needs
+from fleetroot.api.access import actor_of, needs
+from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import HubRoute, ServiceRoute, described_of
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
@@ -84,7 +85,11 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
     @router.put("/{certificate}", responses={201: {"model": CertificateBody}})
     @needs(Permission.WRITE_SERVICES)
     async def put(
-        request: Request, certificate: str, body: UploadBody, response: Response
+        request: Request,
+        certificate: str,
+        body: UploadBody,
+        response: Response,
+        if_match: IfMatch = None,
     ) -> CertificateBody:
         """Uploads a certificate, or another in the place of the one that If-Match names."""
         put, is_new = await services_of(request).uploaded_certificates.upload(
@@ -92,7 +97,7 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
             certificate,
             body.certificate,
             verified=body.is_verified,
-            if_match=if_match_of(request),
+            if_match=if_match,
             by=actor_of(request),
         )
         response.status_code = 201 if is_new else 200
@@ -100,36 +105,40 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
 
     @router.delete("/{certificate}", status_code=204)
     @needs(Permission.WRITE_SERVICES)
-    async def delete(request: Request, certificate: str) -> Response:
+    async def delete(request: Request, certificate: str, if_match: IfMatch = None) -> Response:
         """Deletes a certificate."""
         owner = described_of(request).owner
         await services_of(request).uploaded_certificates.delete(
-            owner, certificate, if_match=if_match_of(request), by=actor_of(request)
+            owner, certificate, if_match=if_match, by=actor_of(request)
         )
         return Response(status_code=204)
 
     @router.post("/{certificate}/generateVerificationCode")
     @needs(Permission.WRITE_SERVICES)
-    async def generate_verification_code(request: Request, certificate: str) -> CertificateBody:
+    async def generate_verification_code(
+        request: Request, certificate: str, if_match: IfMatch = None
+    ) -> CertificateBody:
         """Draws a code that the CA's key is to sign; it is shown here and never again."""
         owner = described_of(request).owner
         return _shown(
             await services_of(request).uploaded_certificates.new_code(
-                owner, certificate, if_match=if_match_of(request), by=actor_of(request)
+                owner, certificate, if_match=if_match, by=actor_of(request)
             ),
             with_code=True,
         )
 
     @router.post("/{certificate}/verify")
     @needs(Permission.WRITE_SERVICES)
-    async def verify(request: Request, certificate: str, body: ProofBody) -> CertificateBody:
+    async def verify(
+        request: Request, certificate: str, body: ProofBody, if_match: IfMatch = None
+    ) -> CertificateBody:
         """Takes the proof that the CA's key is the uploader's."""
         return _shown(
             await services_of(request).uploaded_certificates.verify(
                 described_of(request).owner,
                 certificate,
                 body.certificate,
-                if_match=if_match_of(request),
+                if_match=if_match,
                 by=actor_of(request),
             )
         )

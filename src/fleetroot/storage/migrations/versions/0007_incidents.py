@@ -1,7 +1,7 @@
 """What a look into an incident needs: the enrollment of each certificate, revocations at a pace,
 the last connections of each device, and CAs that stand on lists of CAs above them.
 
-Revision: 0007, after 0005
+Revision: 0007, after 0006
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
