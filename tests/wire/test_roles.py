@@ -80,6 +80,8 @@ NEEDS = {
     ("GET", "/fleetroot/crls"): Permission.READ,
     ("POST", "/fleetroot/crls/third-party"): Permission.WRITE_CREDENTIALS,
     ("DELETE", "/fleetroot/crls/third-party/none"): Permission.WRITE_CREDENTIALS,
+    ("PUT", "/fleetroot/devices/dev-1"): Permission.WRITE_DEVICES,
+    ("DELETE", "/fleetroot/devices/dev-1"): Permission.WRITE_DEVICES,
     ("POST", "/fleetroot/devices/dev-1/revoke"): Permission.WRITE_DEVICES,
     ("POST", "/fleetroot/devices/dev-1/disable"): Permission.WRITE_DEVICES,
     ("POST", "/fleetroot/devices/dev-1/enable"): Permission.WRITE_DEVICES,

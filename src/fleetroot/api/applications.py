@@ -15,6 +15,7 @@ from fleetroot.api import (
     authorities,
     backups,
     crls,
+    device_administration,
     enrollments,
     errors,
     explain,
@@ -55,6 +56,7 @@ from fleetroot.gateway.refusals import Refusals
 
 OPERATOR: Final = (
     operator.router,
+    device_administration.router,
     explain.router,
     tokens.router,
     oidc_issuers.router,

@@ -21,7 +21,7 @@ from fleetroot.cli.output import (
 
 @click.group()
 def devices() -> None:
-    """List, show, revoke, disable and enable devices, and see what became of one."""
+    """Create, list, show, revoke, disable, enable and delete devices; see what became of one."""
 
 
 @devices.command("list")
@@ -45,6 +45,40 @@ def list_(client: Client, limit: int, after: str, as_json: bool) -> None:
         for d in found
     ]
     print_table(("Device", "Enabled", "Policy", "Registered"), rows, "no devices")
+
+
+@devices.command()
+@click.argument("device_id")
+@click.option("--policy", help="The policy that it is under.")
+@click.option("--disabled", is_flag=True, help="Refuse it until it is enabled.")
+@json_option
+@asks_server
+def create(
+    client: Client, device_id: str, policy: str | None, disabled: bool, as_json: bool
+) -> None:
+    """Create a device before it provisions; an enrollment must let it."""
+    body = {"policy": policy, "enabled": not disabled}
+    made = client.put(f"/fleetroot/devices/{quoted(device_id)}", body)
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"{made['deviceId']}: created")
+
+
+@devices.command()
+@click.argument("device_id")
+@json_option
+@asks_server
+def delete(client: Client, device_id: str, as_json: bool) -> None:
+    """Delete a device: its certificates are revoked, and its connection ends at once.
+
+    It may provision again, as a new device, while its enrollment lets it.
+    """
+    client.delete(f"/fleetroot/devices/{quoted(device_id)}")
+    if as_json:
+        print_json({"deleted": device_id})
+    else:
+        click.echo(f"{device_id}: deleted")
 
 
 @devices.command()
