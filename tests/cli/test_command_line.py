@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -134,3 +135,12 @@ def test_command_does_not_wait_for_imports_of_others() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (done.returncode, done.stderr.split()) == (0, [])
+
+
+async def test_operators_find_devices_by_the_word_of_the_api_too(fleet: Fleet) -> None:
+    data = fleet.server.settings.data
+    made = await run("device", "create", "sensor-1", "--json", data=data)
+    assert made.code == 0, made.err
+    one, other = [await run(word, "list", "--json", data=data) for word in ("device", "devices")]
+    assert [each["deviceId"] for each in json.loads(one.out)] == ["sensor-1"]
+    assert one == other

@@ -1,4 +1,7 @@
-"""`fleetroot device`: this machine as a device, against Fleetroot or Azure."""
+"""`fleetroot device`: this machine as a device, against Fleetroot or Azure.
+
+What operators ask about devices is in `devices`.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,25 @@ if TYPE_CHECKING:
 _MAX_FILE_BYTES = 1024 * 1024  # of CAs; a key is far shorter
 
 
-@click.group(cls=LazyGroup, places={"explain": "explain:explain_device"})
+_OPERATORS = {
+    "list": "devices:list_",
+    "create": "devices:create",
+    "show": "devices:show",
+    "timeline": "devices:timeline",
+    "revoke": "devices:revoke",
+    "disable": "devices:disable_",
+    "enable": "devices:enable",
+    "delete": "devices:delete",
+    "explain": "explain:explain_device",
+}
+
+
+@click.group(cls=LazyGroup, places=_OPERATORS)
 def device() -> None:
-    """Be a device: provision, then connect and stay renewed."""
+    """Be a device (provision, run), or look after devices as their operator.
+
+    What an operator asks is under `fleetroot devices`, too.
+    """
 
 
 def _from_bootstrap(
