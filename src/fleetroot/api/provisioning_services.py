@@ -15,12 +15,9 @@ from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import ServiceRoute
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
+from fleetroot.provisioning.hub_links import MAX_WEIGHT, WantedLink
 from fleetroot.provisioning.model import Allocation
-from fleetroot.provisioning.service_administration import (
-    MAX_WEIGHT,
-    DescribedService,
-    WantedLink,
-)
+from fleetroot.provisioning.service_administration import DescribedService
 from fleetroot.provisioning.services import Link
 from fleetroot.registry.service_resources import Description
 

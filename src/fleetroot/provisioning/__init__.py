@@ -8,7 +8,7 @@ needs of a hub it says in `registry.assignment`; the composition root gives it a
 - `enrollments`, `registrations`: each a table's owner.
 - `attestation`: the proof that a device gives, held against its enrollment.
 - `standing`: what would decide about a registration id now, for whoever asks why.
-- `service_administration`: services as operators create, link and delete them.
+- `service_administration`, `hub_links`: services as operators create, link and delete them.
 - `service`: the room's face: register, look up, and what an operator does with enrollments.
 
 An enrollment that names a policy never gives a device something weaker: with a CSR the device gets

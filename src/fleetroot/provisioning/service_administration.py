@@ -1,15 +1,13 @@
 """Provisioning services, as operators create, change, link and delete them.
 
-A service belongs to one namespace, and assigns devices to hubs of that namespace. A hub is linked
-by a connection string, whose key is held against the hub's, or by its host name alone.
+A service belongs to one namespace, and assigns devices to hubs of that namespace.
 """
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import uuid4
@@ -18,9 +16,10 @@ from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
-from fleetroot.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
+from fleetroot.errors import AlreadyExists, Conflict, NotFound
 from fleetroot.ids import canonical, check_name
-from fleetroot.provisioning import enrollments, registrations, services
+from fleetroot.provisioning import enrollments, hub_links, registrations, services
+from fleetroot.provisioning.hub_links import WantedLink
 from fleetroot.provisioning.model import Allocation, Service
 from fleetroot.provisioning.services import Link
 from fleetroot.registry import (
@@ -44,25 +43,7 @@ from fleetroot.storage import Store, Transaction
 from fleetroot.storage.unit import ConstraintViolated
 
 PERMANENT: Final = "default"  # every start makes it, and `bootstrap.json` names it
-MAX_LINKS: Final = 50
-MAX_WEIGHT: Final = 1000
 _LABEL: Final = "dps"  # between a service's name and the domain: hubs have the domain itself
-
-
-@dataclass(frozen=True, slots=True)
-class WantedLink:
-    """A hub that shall be linked. A weight or a choice that is None is kept, or as by default.
-
-    Attributes:
-        key_name: of the shared access policy that proves the right to link it.
-        key: of that policy; None keeps a link by that policy that is there.
-    """
-
-    host_name: str
-    key_name: str | None = None
-    key: bytes | None = field(default=None, repr=False)
-    weight: int | None = None
-    allocates: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +142,7 @@ class ServiceAdministration:
         if policies is not None:
             shared_access.check(policies, PROVISIONING_RIGHTS)
         if links is not None:
-            _check_links(links)
+            hub_links.check(links)
         draft = None
         if await self._store.read(lambda tx: services.by_name(tx, name)) is None:
             host_name = canonical(host_name or self._host_names.of(f"{name}.{_LABEL}"))
@@ -193,7 +174,7 @@ class ServiceAdministration:
                     tx, self._sealer, service.id, policies
                 )
             if links is not None:
-                changed["hubs"] = self._link_all(tx, service, links)
+                changed["hubs"] = hub_links.replace_all(tx, self._sealer, service, links)
             if there is not None:
                 _log(tx, Action.UPDATE_PROVISIONING_SERVICE, service, by, now, changed)
             return _described(tx, service), there is None
@@ -235,12 +216,12 @@ class ServiceAdministration:
             NotFound: there is no service of that name.
             InvalidArgument: the hub cannot be linked.
         """
-        _check_links([wanted])
+        hub_links.check([wanted])
         now = self._clock.now()
 
         def unit(tx: Transaction) -> DescribedService:
             there = _get(tx, name)
-            self._link(tx, there.service, wanted)
+            hub_links.put(tx, self._sealer, there.service, wanted)
             return self._linked_otherwise(tx, there, by, now)
 
         return await self._store.write(unit)
@@ -260,7 +241,7 @@ class ServiceAdministration:
             link = next((each for each in there.links if each.hub.host_name == key), None)
             if link is None:
                 raise NotFound(f"the hub {host_name[:253]} is not linked to {there.service.name}")
-            self._unlink(tx, there.service, link)
+            hub_links.remove(tx, there.service, link)
             return self._linked_otherwise(tx, there, by, now)
 
         return await self._store.write(unit)
@@ -331,72 +312,6 @@ class ServiceAdministration:
             _log(tx, Action.DELETE_PROVISIONING_SERVICE, service, by, now)
 
         await self._store.write(unit)
-
-    # --- links
-
-    def _link_all(
-        self, tx: Transaction, service: Service, wanted: Sequence[WantedLink]
-    ) -> list[str]:
-        """Makes the links those of `wanted`; their host names."""
-        kept = {canonical(each.host_name) for each in wanted}
-        for link in services.links(tx, service.id):
-            if link.hub.host_name not in kept:
-                self._unlink(tx, service, link)
-        for each in wanted:
-            self._link(tx, service, each)
-        return sorted(kept)
-
-    def _link(self, tx: Transaction, service: Service, wanted: WantedLink) -> None:
-        hub = services.linkable(tx, wanted.host_name)
-        if hub is None:
-            raise InvalidArgument(f"iotHubs: there is no hub {wanted.host_name[:253]} here")
-        if hub.namespace_id != service.namespace_id:
-            raise InvalidArgument(f"iotHubs: the hub {hub.name} belongs to another namespace")
-        before = next((x for x in services.links(tx, service.id) if x.hub.id == hub.id), None)
-        if wanted.key_name is not None:
-            is_kept = (
-                wanted.key is None and before is not None and before.key_name == wanted.key_name
-            )
-            if not is_kept:
-                self._check_key(tx, hub.id, wanted.key_name, wanted.key)
-        weight, allocates = wanted.weight, wanted.allocates
-        services.link(
-            tx,
-            service.id,
-            hub.id,
-            weight=weight if weight is not None else before.hub.weight if before else 1,
-            allocates=allocates
-            if allocates is not None
-            else before is None or before.hub.allocates,
-            key_name=wanted.key_name,
-        )
-
-    def _check_key(self, tx: Transaction, hub_id: str, key_name: str, key: bytes | None) -> None:
-        """Azure's rule: the policy of the connection string can change the hub's registry."""
-        policy = shared_access.find(tx, self._sealer, hub_id, key_name)
-        if policy is not None and key is not None:
-            fits = hmac.compare_digest(key, policy.primary_key)
-            fits |= hmac.compare_digest(key, policy.secondary_key)
-            if fits and shared_access.Right.REGISTRY_WRITE in policy.rights:
-                return
-        raise InvalidArgument(
-            "iotHubs: the connection string is not one of the hub with the right RegistryWrite"
-        )
-
-    @staticmethod
-    def _unlink(tx: Transaction, service: Service, link: Link) -> None:
-        if enrollments.name_hub(tx, service.id, link.hub.id):
-            raise Conflict(f"an enrollment assigns its devices to the hub {link.hub_name}")
-        services.unlink(tx, service.id, link.hub.id)
-
-
-def _check_links(wanted: Sequence[WantedLink]) -> None:
-    if len(wanted) > MAX_LINKS:
-        raise InvalidArgument(f"iotHubs: at most {MAX_LINKS}")
-    if len({canonical(each.host_name) for each in wanted}) != len(wanted):
-        raise InvalidArgument("iotHubs: a hub comes twice")
-    if any(each.weight is not None and not 1 <= each.weight <= MAX_WEIGHT for each in wanted):
-        raise InvalidArgument(f"allocationWeight: must be 1 to {MAX_WEIGHT}")
 
 
 def _check_unused(tx: Transaction, service: Service) -> None:

@@ -48,13 +48,9 @@ from fleetroot.api.arm.service_routing import (
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.ids import check_name
+from fleetroot.provisioning.hub_links import MAX_LINKS, MAX_WEIGHT, WantedLink
 from fleetroot.provisioning.model import Allocation
-from fleetroot.provisioning.service_administration import (
-    MAX_LINKS,
-    MAX_WEIGHT,
-    DescribedService,
-    WantedLink,
-)
+from fleetroot.provisioning.service_administration import DescribedService
 from fleetroot.provisioning.services import Link
 from fleetroot.registry.model import Namespace
 
