@@ -13,6 +13,7 @@ from fleetroot.errors import NotFound
 from fleetroot.registry import inventory, policies
 from fleetroot.registry.issuance import CsrText, DeviceChanged
 from fleetroot.registry.model import Certificate, Device, Origin
+from fleetroot.storage import Query
 from fleetroot.storage.unit import ConstraintViolated
 from workbench import PKI_URL, Recorder, Workbench
 
@@ -232,3 +233,14 @@ async def test_recorded_certificate_comes_back_by_its_fingerprint_alone(
     found = await bench.store.read(lambda tx: inventory.find(tx, b"\xff" * 32))
     assert found is not None
     assert found.sha256 == b"\xff" * 32
+
+
+@pytest.mark.sqlite(reason="the plan is SQLite's")
+@pytest.mark.parametrize("query", [inventory._LATEST, inventory._BY_PREFIX, inventory._OF_DEVICE])
+def test_page_of_a_million_is_not_sorted(bench: Workbench, query: Query[Certificate]) -> None:
+    with bench.sql() as connection:
+        sql = str(query._source.compile(dialect=connection.dialect))  # type: ignore[union-attr]
+        values = (None,) * sql.count("?")
+        plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall())
+    assert "SEARCH certificates" in plan
+    assert "TEMP B-TREE" not in plan
