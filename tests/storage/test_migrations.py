@@ -104,8 +104,9 @@ def test_a_database_with_data_goes_down_and_up_again(engine: Engine, path: Path)
     migrate.upgrade(engine)
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "INSERT INTO namespaces VALUES "
-            "('n', 'default', 'default', '', '', 0, '{}', 'e', 0, NULL)"
+            "INSERT INTO namespaces (id, name, name_key, subscription_id, resource_group, "
+            "created_at, tags, etag, updated_at) "
+            "VALUES ('n', 'default', 'default', '', '', 0, '{}', 'e', 0)"
         )
         connection.execute("INSERT INTO hubs VALUES ('h', 'n', 'default', 'default', 'host', 0)")
     migrate.downgrade(engine, "base")

@@ -39,7 +39,7 @@ def find(tx: Transaction, namespace_id: str) -> Credential | None:
     row = tx.first(_GET, namespace=namespace_id)
     if row is None:
         return None
-    _, authority_id, tags, etag, created_at, updated_at = row
+    _, authority_id, tags, etag, created_at, updated_at, root_name = row
     return Credential(
         namespace_id,
         authorities.get(tx, authority_id),
@@ -47,6 +47,7 @@ def find(tx: Transaction, namespace_id: str) -> Credential | None:
         etag,
         created_at,
         updated_at,
+        root_name,
     )
 
 
@@ -72,6 +73,7 @@ def insert(tx: Transaction, credential: Credential) -> None:
         etag=credential.etag,
         created_at=credential.created_at,
         updated_at=credential.updated_at,
+        root_name=credential.root_name,
     )
 
 

@@ -23,8 +23,7 @@ from fleetroot.errors import EtagMismatch, InvalidArgument, NotFound
 from fleetroot.ids import canonical, check_device_id
 from fleetroot.registry import devices, inventory, policies
 from fleetroot.registry.inventory import RevocationReason
-from fleetroot.registry.locations import DEFAULT_LOCATION
-from fleetroot.registry.model import Device, Namespace
+from fleetroot.registry.model import DEFAULT_LOCATION, Device, Namespace
 from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import device_resources

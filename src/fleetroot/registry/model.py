@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from fleetroot.pki import KeyType
 
+DEFAULT_LOCATION: Final = "local"
+DEFAULT_ROOT_NAME: Final = "root"
+
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """The tenancy and security boundary."""
+    """The tenancy and security boundary.
+
+    Attributes:
+        location: where it is, in the words of whoever made it; nothing is decided by it.
+    """
 
     id: str
     name: str
@@ -23,6 +31,7 @@ class Namespace:
     tags: Mapping[str, str]
     etag: str
     updated_at: datetime
+    location: str = DEFAULT_LOCATION
 
 
 class AuthorityKind(StrEnum):
@@ -89,7 +98,11 @@ class AuthorityRequest:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The root CA that is a namespace's own."""
+    """The root CA that is a namespace's own.
+
+    Attributes:
+        root_name: what the root is called, where roots and issuing CAs are in one list.
+    """
 
     namespace_id: str
     root: Authority
@@ -97,6 +110,7 @@ class Credential:
     etag: str
     created_at: datetime
     updated_at: datetime
+    root_name: str = DEFAULT_ROOT_NAME
 
 
 @dataclass(frozen=True, slots=True)

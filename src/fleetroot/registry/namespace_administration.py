@@ -8,7 +8,7 @@ neither be found by name nor used.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 from uuid import uuid4
 
@@ -27,12 +27,16 @@ from fleetroot.registry import (
     credentials,
     devices,
     etags,
-    locations,
     namespaces,
     policies,
-    root_names,
 )
-from fleetroot.registry.model import Authority, Credential, Namespace
+from fleetroot.registry.model import (
+    DEFAULT_LOCATION,
+    DEFAULT_ROOT_NAME,
+    Authority,
+    Credential,
+    Namespace,
+)
 from fleetroot.storage import Store, Transaction
 from fleetroot.storage.unit import ConstraintViolated
 
@@ -92,6 +96,7 @@ class NamespaceAdministration:
             tags=_checked(tags or {}),
             etag=devices.new_etag(),
             updated_at=now,
+            location=location or DEFAULT_LOCATION,
         )
         credential = None
         if pki_url is not None:
@@ -100,8 +105,6 @@ class NamespaceAdministration:
 
         def unit(tx: Transaction) -> None:
             namespaces.insert(tx, namespace)
-            if location is not None:
-                locations.put(tx, namespace.id, location)
             entry = Entry(now, by, Action.CREATE_NAMESPACE, f"namespace/{name}", namespace.id)
             audit.append(tx, entry)
             if credential is not None:
@@ -133,11 +136,6 @@ class NamespaceAdministration:
         """Every namespace, by name."""
         return await self._store.read(namespaces.living)
 
-    async def locations(self, of: Iterable[Namespace]) -> list[str]:
-        """Where each of the namespaces is."""
-        ids = [namespace.id for namespace in of]
-        return await self._store.read(lambda tx: [locations.get(tx, each) for each in ids])
-
     async def patch(
         self,
         name: str,
@@ -159,9 +157,7 @@ class NamespaceAdministration:
         def unit(tx: Transaction) -> Namespace:
             namespace = namespaces.by_name(tx, name)
             etags.check(if_match, namespace.etag)
-            namespaces.set_tags(tx, namespace, checked, now)
-            if location is not None:
-                locations.put(tx, namespace.id, location)
+            namespaces.describe(tx, namespace, checked, location or namespace.location, now)
             audit.append(
                 tx,
                 Entry(now, by, Action.UPDATE_NAMESPACE, f"namespace/{name}", namespace.id),
@@ -229,13 +225,17 @@ class NamespaceAdministration:
         else:
             root = await self._make_root(namespace, key_type, pki_url)
         credential = Credential(
-            namespace.id, root, _checked(tags or {}), devices.new_etag(), now, now
+            namespace.id,
+            root,
+            _checked(tags or {}),
+            devices.new_etag(),
+            now,
+            now,
+            root_name or DEFAULT_ROOT_NAME,
         )
 
         def unit(tx: Transaction) -> None:
             _insert(tx, namespace, credential, by)
-            if root_name is not None:
-                root_names.put(tx, namespace.id, root_name)
 
         try:
             await self._store.write(unit)
@@ -280,7 +280,8 @@ class NamespaceAdministration:
 
     async def root_name(self, namespace: Namespace) -> str:
         """What the namespace's root is called among its CAs."""
-        return await self._store.read(lambda tx: root_names.get(tx, namespace.id))
+        found = await self._store.read(lambda tx: credentials.find(tx, namespace.id))
+        return DEFAULT_ROOT_NAME if found is None else found.root_name
 
     async def patch_credential(
         self,
@@ -329,7 +330,6 @@ class NamespaceAdministration:
             if policies.of_namespace(tx, namespace.id):
                 raise Conflict("the credential has policies: delete them first")
             credentials.remove(tx, namespace.id)
-            root_names.forget(tx, namespace.id)
             audit.append(
                 tx,
                 Entry(

@@ -30,9 +30,18 @@ def _row(
     etag: str,
     updated_at: datetime,
     _deleted_at: datetime | None,
+    location: str,
 ) -> Namespace:
     return Namespace(
-        id_, name, subscription_id, resource_group, created_at, tags_of(tags), etag, updated_at
+        id_,
+        name,
+        subscription_id,
+        resource_group,
+        created_at,
+        tags_of(tags),
+        etag,
+        updated_at,
+        location,
     )
 
 
@@ -53,10 +62,15 @@ _LIVING: Final = Query(
     select(namespaces).where(namespaces.c.deleted_at.is_(None)).order_by(namespaces.c.name_key),
     _row,
 )
-_SET_TAGS: Final = Command(
+_DESCRIBE: Final = Command(
     update(namespaces)
     .where(namespaces.c.id == bindparam("of_id"))
-    .values(tags=bindparam("new_tags"), etag=bindparam("new_etag"), updated_at=bindparam("now"))
+    .values(
+        tags=bindparam("new_tags"),
+        location=bindparam("new_location"),
+        etag=bindparam("new_etag"),
+        updated_at=bindparam("now"),
+    )
 )
 _DELETE: Final = Command(
     update(namespaces)
@@ -113,12 +127,22 @@ def insert(tx: Transaction, namespace: Namespace) -> None:
         etag=namespace.etag,
         updated_at=namespace.updated_at,
         deleted_at=None,
+        location=namespace.location,
     )
 
 
-def set_tags(tx: Transaction, namespace: Namespace, tags: Mapping[str, str], now: datetime) -> None:
-    """Replaces the namespace's tags."""
-    tx.run(_SET_TAGS, of_id=namespace.id, new_tags=text_of(tags), new_etag=new_etag(), now=now)
+def describe(
+    tx: Transaction, namespace: Namespace, tags: Mapping[str, str], location: str, now: datetime
+) -> None:
+    """Replaces what is said of the namespace."""
+    tx.run(
+        _DESCRIBE,
+        of_id=namespace.id,
+        new_tags=text_of(tags),
+        new_location=location,
+        new_etag=new_etag(),
+        now=now,
+    )
 
 
 def delete(tx: Transaction, namespace: Namespace, now: datetime) -> None:

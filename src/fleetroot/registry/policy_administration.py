@@ -29,7 +29,6 @@ from fleetroot.registry import (
     inventory,
     policies,
     requests,
-    root_names,
     succession,
 )
 from fleetroot.registry.hub_trust import HubTrust
@@ -141,9 +140,10 @@ class PolicyAdministration:
             policy = replace(policy, authority_id=first.id)
 
         def unit(tx: Transaction) -> None:
-            if credentials.get(tx, namespace.id).root.id != root.id:
+            credential = credentials.get(tx, namespace.id)
+            if credential.root.id != root.id:
                 raise NotFound("the namespace has another credential now")
-            if canonical(name) == canonical(root_names.get(tx, namespace.id)):
+            if canonical(name) == canonical(credential.root_name):
                 raise AlreadyExists(f"the namespace's root CA is called {name}")
             _check_subject_is_free(tx, policy)
             if isinstance(first, Authority):

@@ -152,6 +152,7 @@ namespaces = Table(
     Column("updated_at", UtcTime, nullable=False),
     # A namespace that was deleted stays for what refers to it; its `name_key` is free again.
     Column("deleted_at", UtcTime, nullable=True),
+    Column("location", Text, nullable=False, server_default="local"),
 )
 
 # A namespace's credential: which root CA is its own.
@@ -164,6 +165,7 @@ credentials = Table(
     Column("etag", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    Column("root_name", Text, nullable=False, server_default="root"),
 )
 
 authorities = Table(

@@ -11,8 +11,7 @@ from pydantic import Field
 from fleetroot.api.arm.key_types import WireKeyType
 from fleetroot.api.arm.resources import SUCCEEDED, Location, Resource, Sent, Shown, Tags
 from fleetroot.clock import iso8601
-from fleetroot.registry.locations import DEFAULT_LOCATION
-from fleetroot.registry.model import Authority
+from fleetroot.registry.model import DEFAULT_LOCATION, Authority
 
 
 class AuthorityType(StrEnum):

@@ -311,8 +311,7 @@ class _Place:
 
 async def _place(request: Request) -> _Place:
     of, namespaces = namespace_of(request), services_of(request).namespaces
-    [location] = await namespaces.locations([of])
-    return _Place(authority_path(request, ""), location, await namespaces.root_name(of))
+    return _Place(authority_path(request, ""), of.location, await namespaces.root_name(of))
 
 
 async def _shown_root(request: Request, credential: Credential) -> AuthorityResource:

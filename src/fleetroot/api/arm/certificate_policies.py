@@ -45,8 +45,7 @@ from fleetroot.api.description import answers
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.ids import canonical
-from fleetroot.registry.locations import DEFAULT_LOCATION
-from fleetroot.registry.model import PolicyDetails
+from fleetroot.registry.model import DEFAULT_LOCATION, PolicyDetails
 from fleetroot.registry.policy_administration import PolicyPatch
 
 TYPE: Final = "Microsoft.DeviceRegistry/namespaces/certificateAuthorities/certificatePolicies"
@@ -156,14 +155,13 @@ async def _change(
 
 async def _shown(request: Request, ica: PolicyDetails) -> CertificatePolicyResource:
     policy = ica.policy
-    [location] = await services_of(request).namespaces.locations([namespace_of(request)])
     return CertificatePolicyResource(
         id=f"{authority_path(request, policy.name)}/certificatePolicies/{policy.name}",
         name=policy.name,
         type=TYPE,
         system_data=SystemData.of(policy.created_at, policy.updated_at),
         etag=policy.etag,
-        location=location,
+        location=namespace_of(request).location,
         tags={},
         properties=ShownProperties(
             uuid=str(uuid5(UUID(policy.id), "certificatePolicy")), certificate=shown_leaf(policy)

@@ -46,8 +46,7 @@ from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.pki import KeyType
 from fleetroot.registry import etags
-from fleetroot.registry.locations import DEFAULT_LOCATION
-from fleetroot.registry.model import Authority, Credential, Namespace
+from fleetroot.registry.model import DEFAULT_LOCATION, Authority, Credential, Namespace
 
 TYPE: Final = "Microsoft.DeviceRegistry/namespaces/credentials"
 _ALL: Final = NAMESPACE + "/credentials"
@@ -229,7 +228,6 @@ def _certificate(pem: str | None) -> x509.Certificate | None:
 
 async def _shown(request: Request, credential: Credential) -> CredentialResource:
     of, root = namespace_of(request), credential.root
-    [location] = await services_of(request).namespaces.locations([of])
     certificate = x509.load_der_x509_certificate(root.certificate)
     return CredentialResource(
         id=credential_path(of),
@@ -237,7 +235,7 @@ async def _shown(request: Request, credential: Credential) -> CredentialResource
         type=TYPE,
         system_data=SystemData.of(credential.created_at, credential.updated_at),
         etag=credential.etag,
-        location=location,
+        location=of.location,
         tags=dict(credential.tags),
         properties=ShownProperties(
             key_type=wire_name(root.key_type),

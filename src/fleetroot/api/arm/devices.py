@@ -26,8 +26,7 @@ from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.registry.device_resources import DescribedDevice, Description
-from fleetroot.registry.locations import DEFAULT_LOCATION
-from fleetroot.registry.model import Namespace
+from fleetroot.registry.model import DEFAULT_LOCATION, Namespace
 
 TYPE: Final = "Microsoft.DeviceRegistry/namespaces/devices"
 router = APIRouter(route_class=ArmRoute)

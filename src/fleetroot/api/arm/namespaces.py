@@ -44,8 +44,7 @@ from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.registry import etags
-from fleetroot.registry.locations import DEFAULT_LOCATION
-from fleetroot.registry.model import Namespace
+from fleetroot.registry.model import DEFAULT_LOCATION, Namespace
 
 TYPE: Final = "Microsoft.DeviceRegistry/namespaces"
 _GROUP: Final = re.compile(r"[\w.()-]{0,89}[\w()-]", re.ASCII)
@@ -224,7 +223,6 @@ async def _page(request: Request, subscription: str, group: str | None) -> Page[
 
 
 async def _shown(request: Request, of: list[Namespace]) -> list[NamespaceResource]:
-    locations = await services_of(request).namespaces.locations(of)
     return [
         NamespaceResource(
             id=namespace_path(each),
@@ -232,9 +230,9 @@ async def _shown(request: Request, of: list[Namespace]) -> list[NamespaceResourc
             type=TYPE,
             system_data=SystemData.of(each.created_at, each.updated_at),
             etag=each.etag,
-            location=location,
+            location=each.location,
             tags=dict(each.tags),
             properties=ShownProperties(uuid=each.id),
         )
-        for each, location in zip(of, locations, strict=True)
+        for each in of
     ]

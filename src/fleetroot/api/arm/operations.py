@@ -85,11 +85,10 @@ async def accepted(request: Request, subject: str) -> Response:
         subject: what it was done to, as the audit log has it: `policy/default`.
     """
     namespace = namespace_of(request)
-    [location] = await services_of(request).namespaces.locations([namespace])
     about = urlsafe_b64encode(subject.encode()).rstrip(b"=").decode()
     path = _path(
         namespace.subscription_id,
-        location.replace(" ", "").lower(),
+        namespace.location.replace(" ", "").lower(),
         f"{trace_id_of(request.scope)}.{about}",
     )
     version = request.query_params["api-version"]
