@@ -32,9 +32,9 @@ Nothing = SkipJsonSchema[None]
 """Of a field that is left out where there is nothing, with the default `left_out()`."""
 
 
-def left_out() -> Any:
-    """The default of a field of type `… | Nothing`."""
-    return Field(default=None, exclude_if=lambda value: value is None)
+def left_out(name: str | None = None) -> Any:
+    """The default of a field of type `… | Nothing`; with a name in JSON that is not its own."""
+    return Field(default=None, exclude_if=lambda value: value is None, serialization_alias=name)
 
 
 class Answer(BaseModel):

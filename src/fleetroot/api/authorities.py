@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleetroot.access import Permission
 from fleetroot.api.access import NamespaceRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Hex, Listed, Time
+from fleetroot.api.description import answers
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.pki import KeyType, to_pem
@@ -105,7 +106,7 @@ async def get(request: Request, namespace: str, authority_id: str) -> AuthorityW
     return AuthorityWithChain(**dict(authority_body(authority)), pem=pem)
 
 
-@router.get("/{authority_id}/revocationList")
+@router.get("/{authority_id}/revocationList", responses=answers(409))
 @needs(Permission.READ)
 async def list_request(request: Request, namespace: str, authority_id: str) -> ListRequestAnswer:
     """What is to be signed where the key of an offline root is kept."""
@@ -121,7 +122,7 @@ async def list_request(request: Request, namespace: str, authority_id: str) -> L
     )
 
 
-@router.put("/{authority_id}/revocationList")
+@router.put("/{authority_id}/revocationList", responses=answers(409))
 @needs(Permission.WRITE_CREDENTIALS)
 async def publish_list(
     request: Request, namespace: str, authority_id: str, body: SignedList

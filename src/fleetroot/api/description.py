@@ -114,10 +114,13 @@ def with_refusals(described: Responses, error_body: type[BaseModel] = ErrorBody)
     }
 
 
-def operation_id(route: APIRoute) -> str:
-    """`area_call`: the module of the endpoint and its name. Clients are generated from it."""
+def operation_id(route: APIRoute, *, router: str | None = None) -> str:
+    """`area_call`: the module of the endpoint and its name, with `router` between them where a
+    module has the same calls in more than one. Clients are generated from it.
+    """
     module = route.endpoint.__module__.partition("fleetroot.api.")[2]
-    return "_".join((*module.split("."), route.name.strip("_")))
+    area = module.split(".") if router is None else (*module.split("."), router)
+    return "_".join((*area, route.name.strip("_")))
 
 
 def document(app: FastAPI) -> dict[str, Any]:

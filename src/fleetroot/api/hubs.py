@@ -10,10 +10,11 @@ from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
 from fleetroot.api.access import EverywhereRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.description import answers
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import HubRoute
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.hub.administration import DescribedHub
 from fleetroot.registry.service_resources import Description
 
@@ -50,10 +51,8 @@ class LinkBody(_Body):
     namespace: _Name
 
 
-class Hub(BaseModel):
-    """A hub, as it is shown."""
-
-    model_config = ConfigDict(populate_by_name=True, alias_generator=to_camel)
+class HubAnswer(Answer):
+    """A hub."""
 
     name: str
     host_name: str
@@ -61,28 +60,22 @@ class Hub(BaseModel):
     location: str
     tags: dict[str, str]
     etag: str
-    created_at: str
-    updated_at: str
-
-
-class HubPage(BaseModel):
-    """Hubs: all of them."""
-
-    value: list[Hub]
+    created_at: Time
+    updated_at: Time
 
 
 @everywhere.get("")
 @needs(Permission.READ)
-async def list_(request: Request) -> HubPage:
+async def list_(request: Request) -> Listed[HubAnswer]:
     """Every hub, by name."""
     names = await namespace_names(request)
     found = await services_of(request).hub_administration.list_all()
-    return HubPage(value=[_shown(hub, names) for hub in found])
+    return Listed(value=[_shown(hub, names) for hub in found])
 
 
-@everywhere.put("/{hub}", status_code=201)
+@everywhere.put("/{hub}", status_code=201, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
-async def create(request: Request, hub: str, body: HubBody | None = None) -> Hub:
+async def create(request: Request, hub: str, body: HubBody | None = None) -> HubAnswer:
     """Makes a hub."""
     services, body = services_of(request), body or HubBody()
     namespace = await services.namespaces.get(body.namespace)
@@ -95,14 +88,14 @@ async def create(request: Request, hub: str, body: HubBody | None = None) -> Hub
 
 @router.get("")
 @needs(Permission.READ)
-async def get(request: Request, hub: str) -> Hub:
+async def get(request: Request, hub: str) -> HubAnswer:
     """One hub."""
     return await _answer(request, await services_of(request).hub_administration.get(hub))
 
 
-@router.patch("")
+@router.patch("", responses=answers(412))
 @needs(Permission.WRITE_SERVICES)
-async def patch(request: Request, hub: str, body: TagsBody, if_match: IfMatch = None) -> Hub:
+async def patch(request: Request, hub: str, body: TagsBody, if_match: IfMatch = None) -> HubAnswer:
     """Replaces a hub's tags."""
     changed = await services_of(request).hub_administration.set_tags(
         hub, body.tags, if_match=if_match, by=actor_of(request)
@@ -110,7 +103,7 @@ async def patch(request: Request, hub: str, body: TagsBody, if_match: IfMatch = 
     return await _answer(request, changed)
 
 
-@router.delete("", status_code=204)
+@router.delete("", status_code=204, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
 async def delete(request: Request, hub: str, if_match: IfMatch = None) -> Response:
     """Deletes a hub to which nothing is linked and nobody connected."""
@@ -120,9 +113,9 @@ async def delete(request: Request, hub: str, if_match: IfMatch = None) -> Respon
     return Response(status_code=204)
 
 
-@everywhere.post("/{hub}/link")
+@everywhere.post("/{hub}/link", responses=answers(409))
 @needs(Permission.WRITE_SERVICES)
-async def link(request: Request, hub: str, body: LinkBody) -> Hub:
+async def link(request: Request, hub: str, body: LinkBody) -> HubAnswer:
     """Lets a hub without devices belong to another namespace."""
     services = services_of(request)
     namespace = await services.namespaces.get(body.namespace)
@@ -135,19 +128,19 @@ async def namespace_names(request: Request) -> dict[str, str]:
     return {each.id: each.name for each in await services_of(request).namespaces.list_all()}
 
 
-async def _answer(request: Request, found: DescribedHub) -> Hub:
+async def _answer(request: Request, found: DescribedHub) -> HubAnswer:
     return _shown(found, await namespace_names(request))
 
 
-def _shown(found: DescribedHub, namespaces: dict[str, str]) -> Hub:
+def _shown(found: DescribedHub, namespaces: dict[str, str]) -> HubAnswer:
     said = found.resource.description
-    return Hub(
+    return HubAnswer(
         name=found.hub.name,
         host_name=found.hub.host_name,
         namespace=namespaces.get(found.hub.namespace_id, ""),
         location=said.location,
         tags=dict(said.tags),
         etag=found.resource.etag,
-        created_at=iso8601(found.hub.created_at),
-        updated_at=iso8601(found.resource.updated_at),
+        created_at=found.hub.created_at,
+        updated_at=found.resource.updated_at,
     )

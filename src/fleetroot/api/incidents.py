@@ -10,28 +10,45 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
 from fleetroot.api.access import NamespaceRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Hex, Listed, Nothing, Page, Time, left_out
+from fleetroot.api.description import Responses, answers
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.ids import canonical, check_device_id
 from fleetroot.provisioning.model import EnrollmentKind
 from fleetroot.registry.incidents import MAX_DEVICES, Cursor, Scope
 from fleetroot.registry.inventory import RevocationReason
-from fleetroot.registry.model import Certificate
-from fleetroot.registry.revocation_jobs import MAX_PACE, Job
+from fleetroot.registry.model import Certificate, Origin
+from fleetroot.registry.revocation_jobs import MAX_PACE, Job, State
 
 router = APIRouter(prefix="/fleetroot/namespaces/{namespace}/incidents", route_class=NamespaceRoute)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
-_Time = Annotated[AwareDatetime, Field(strict=False)]
+
+
+def _utc(sent: object) -> datetime:
+    """A time of a body, with the offset that it must have (RFC 3339 §5.6)."""
+    if not isinstance(sent, str):
+        raise ValueError("must be a time")
+    time = datetime.fromisoformat(sent)
+    if time.tzinfo is None:
+        raise ValueError("must have an offset from UTC")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+
+
+_SentTime = Annotated[AwareDatetime, BeforeValidator(_utc)]
 _Namespace = Annotated[str, Path(max_length=128)]
 _JobId = Annotated[str, Path(max_length=64)]
 
@@ -52,23 +69,23 @@ class Form(StrEnum):
     JSON_LINES = "jsonl"
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
 
 
-class ScopeBody(_Wire):
+class ScopeBody(_Body):
     """Certificates for which all is true that is given: issued by this CA, from a time on, before
     a time, to one of these devices, to devices of this enrollment or enrollment group. One of CA,
     devices and enrollment must be.
     """
 
     authority: _Name | None = None
-    since: _Time | None = Field(default=None, alias="from")
-    until: _Time | None = Field(default=None, alias="to")
+    since: _SentTime | None = Field(default=None, alias="from")
+    until: _SentTime | None = Field(default=None, alias="to")
     devices: list[_Name] = Field(default_factory=list, max_length=MAX_DEVICES)
     enrollment: _Name | None = None
-    enrollment_group: _Name | None = Field(default=None, alias="enrollmentGroup")
-    provisioning_service: _Name | None = Field(default=None, alias="provisioningService")
+    enrollment_group: _Name | None = None
+    provisioning_service: _Name | None = None
 
 
 class ListBody(ScopeBody):
@@ -85,76 +102,80 @@ class RevokeBody(ScopeBody):
     reason: Annotated[Reason, Field(strict=False)] = Reason.UNSPECIFIED
 
 
-class CertificateAnswer(BaseModel):
-    """A certificate of the inventory."""
+class ScopedCertificate(Answer):
+    """A certificate of a scope."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    device_id: str = Field(alias="deviceId")
-    serial_number: str = Field(alias="serialNumber")
-    sha256: str
+    device_id: str
+    serial_number: str
+    sha256: Hex
     status: str
-    origin: str
-    issuing_authority: str = Field(alias="issuingAuthority")
+    origin: Origin
+    issuing_authority: str
     enrollment: str | None
-    issued_at: str = Field(alias="issuedAt")
-    not_before: str = Field(alias="notBefore")
-    not_after: str = Field(alias="notAfter")
-    revoked_at: str | None = Field(alias="revokedAt")
-    revocation_reason: str | None = Field(alias="revocationReason")
+    issued_at: Time
+    not_before: Time
+    not_after: Time
+    revoked_at: Time | None
+    revocation_reason: str | None
 
 
-class PageAnswer(BaseModel):
-    """A page, in the order of issuance; `next` is the `after` of the next page."""
-
-    value: list[CertificateAnswer]
-    next: str | None
-
-
-class SummaryAnswer(BaseModel):
+class SummaryAnswer(Answer):
     """What a scope has: all of it, what a revocation would revoke, and the rest by why not."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
     certificates: int
-    to_revoke: int = Field(alias="toRevoke")
+    to_revoke: int
     revoked: int
     expired: int
 
 
-class JobAnswer(BaseModel):
+class ScopeAnswer(Answer):
+    """What the scope of a revocation was given."""
+
+    authority: str | Nothing = left_out()
+    since: Time | Nothing = left_out("from")
+    until: Time | Nothing = left_out("to")
+    devices: list[str] | Nothing = left_out()
+    enrollment: str | Nothing = left_out()
+
+
+class JobAnswer(Answer):
     """A revocation at a pace."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
     id: str
-    state: str
-    scope: dict[str, Any]
-    reason: str
+    state: State
+    scope: ScopeAnswer
+    reason: RevocationReason
     pace: int
-    to_revoke: int = Field(alias="toRevoke")
+    to_revoke: int
     revoked: int
-    requested_by: str = Field(alias="requestedBy")
-    created_at: str = Field(alias="createdAt")
-    ended_at: str | None = Field(alias="endedAt")
+    requested_by: str
+    created_at: Time
+    ended_at: Time | None
 
 
-class JobsAnswer(BaseModel):
-    """The newest revocations."""
+class ExportResponse(StreamingResponse):
+    """JSON lines, or CSV."""
 
-    value: list[JobAnswer]
+    media_type = "application/jsonl"
+
+
+_EXPORT: Final[Responses] = {200: {"content": {"text/csv": {}}}}
 
 
 @router.post("/certificates")
 @needs(Permission.READ)
-async def list_(request: Request, namespace: _Namespace, body: ListBody) -> PageAnswer:
-    """A page of the certificates of a scope, in the order in which they were issued."""
+async def list_(
+    request: Request, namespace: _Namespace, body: ListBody
+) -> Page[ScopedCertificate, str]:
+    """A page of the certificates of a scope, in the order in which they were issued; `next` is the
+    `after` of the next page.
+    """
     services = services_of(request)
     after = None if body.after is None else _read_cursor(body.after)
     scope = await _scope(request, namespace, body)
     found, cursor = await services.revocation_jobs.page(scope, after, limit=body.limit)
     now = services.clock.now()
-    return PageAnswer(
+    return Page(
         value=[_certificate(each, now) for each in found],
         next=None if cursor is None else _shown_cursor(cursor),
     )
@@ -175,25 +196,25 @@ async def summary(request: Request, namespace: _Namespace, body: ScopeBody) -> S
     )
 
 
-@router.post("/export", response_class=Response)
+@router.post("/export", response_class=ExportResponse, responses=_EXPORT)
 @needs(Permission.READ)
 async def export(
     request: Request,
     namespace: _Namespace,
     body: ScopeBody,
     form: Annotated[Form, Query(alias="format")] = Form.JSON_LINES,
-) -> StreamingResponse:
+) -> ExportResponse:
     """Every certificate of a scope, as CSV with a line of names or as JSON lines."""
     services = services_of(request)
     scope = await _scope(request, namespace, body)
     await services.revocation_jobs.page(scope, limit=1)  # whatever is wrong is told before
     pages, now = services.revocation_jobs.pages(scope), services.clock.now()
     if form is Form.CSV:
-        return StreamingResponse(_lines(pages, now, _csv, head=_HEAD), media_type="text/csv")
-    return StreamingResponse(_lines(pages, now, _json), media_type="application/jsonl")
+        return ExportResponse(_lines(pages, now, _csv, head=_HEAD), media_type="text/csv")
+    return ExportResponse(_lines(pages, now, _json))
 
 
-@router.post("/revocations", status_code=201)
+@router.post("/revocations", status_code=201, responses=answers(409))
 @needs(Permission.WRITE_CREDENTIALS)
 async def revoke(request: Request, namespace: _Namespace, body: RevokeBody) -> JobAnswer:
     """Begins to revoke what the scope has now."""
@@ -208,11 +229,11 @@ async def revoke(request: Request, namespace: _Namespace, body: RevokeBody) -> J
 
 @router.get("/revocations")
 @needs(Permission.READ)
-async def revocations(request: Request, namespace: _Namespace) -> JobsAnswer:
+async def revocations(request: Request, namespace: _Namespace) -> Listed[JobAnswer]:
     """The newest revocations, newest first."""
     services = services_of(request)
     of = await services.namespaces.get(namespace)
-    return JobsAnswer(value=[_job(each) for each in await services.revocation_jobs.all(of)])
+    return Listed(value=[_job(each) for each in await services.revocation_jobs.all(of)])
 
 
 @router.get("/revocations/{job_id}")
@@ -248,8 +269,8 @@ async def _scope(request: Request, namespace: str, body: ScopeBody) -> Scope:
     return Scope(
         of.id,
         body.authority,
-        body.since and body.since.astimezone(UTC),
-        body.until and body.until.astimezone(UTC),
+        body.since,
+        body.until,
         tuple(dict.fromkeys(canonical(check_device_id(each)) for each in body.devices)),
         named,
     )
@@ -275,24 +296,24 @@ def shown_enrollment(name: str | None) -> str | None:
     return None if name is None else name.partition("/")[2]
 
 
-def _certificate(certificate: Certificate, now: datetime) -> CertificateAnswer:
-    return CertificateAnswer(
+def _certificate(certificate: Certificate, now: datetime) -> ScopedCertificate:
+    return ScopedCertificate(
         device_id=certificate.device_id,
         serial_number=certificate.serial,
-        sha256=certificate.sha256.hex(),
+        sha256=certificate.sha256,
         status=certificate.status(now),
-        origin=certificate.origin.value,
+        origin=certificate.origin,
         issuing_authority=certificate.authority_id,
         enrollment=shown_enrollment(certificate.enrollment),
-        issued_at=iso8601(certificate.issued_at),
-        not_before=iso8601(certificate.not_before),
-        not_after=iso8601(certificate.not_after),
-        revoked_at=iso8601(certificate.revoked_at) if certificate.revoked_at else None,
+        issued_at=certificate.issued_at,
+        not_before=certificate.not_before,
+        not_after=certificate.not_after,
+        revoked_at=certificate.revoked_at,
         revocation_reason=certificate.revocation_reason,
     )
 
 
-_NAMES: Final = [str(f.alias or name) for name, f in CertificateAnswer.model_fields.items()]
+_NAMES: Final = [to_camel(name) for name in ScopedCertificate.model_fields]
 _HEAD: Final = (",".join(_NAMES) + "\r\n").encode()
 
 
@@ -321,22 +342,21 @@ def _csv(rows: list[dict[str, Any]]) -> bytes:
 
 def _job(job: Job) -> JobAnswer:
     scope = job.scope
-    said = {
-        "authority": scope.authority_id,
-        "from": iso8601(scope.since) if scope.since else None,
-        "to": iso8601(scope.until) if scope.until else None,
-        "devices": list(scope.device_keys) or None,
-        "enrollment": shown_enrollment(scope.enrollment),
-    }
     return JobAnswer(
         id=job.id,
-        state=job.state.value,
-        scope={name: value for name, value in said.items() if value is not None},
-        reason=job.reason.value,
+        state=job.state,
+        scope=ScopeAnswer(
+            authority=scope.authority_id,
+            since=scope.since,
+            until=scope.until,
+            devices=list(scope.device_keys) or None,
+            enrollment=shown_enrollment(scope.enrollment),
+        ),
+        reason=job.reason,
         pace=job.pace,
         to_revoke=job.found,
         revoked=job.revoked,
         requested_by=job.by.name,
-        created_at=iso8601(job.created_at),
-        ended_at=iso8601(job.ended_at) if job.ended_at else None,
+        created_at=job.created_at,
+        ended_at=job.ended_at,
     )

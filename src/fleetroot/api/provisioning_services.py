@@ -10,11 +10,12 @@ from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
 from fleetroot.api.access import EverywhereRoute, actor_of, needs
+from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.description import answers
 from fleetroot.api.hubs import namespace_names
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import ServiceRoute
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.provisioning.hub_links import MAX_WEIGHT, WantedLink
 from fleetroot.provisioning.model import Allocation
 from fleetroot.provisioning.service_administration import DescribedService
@@ -62,12 +63,8 @@ class HubLinkBody(_Body):
     apply_allocation_policy: bool | None = None
 
 
-class _Shown(BaseModel):
-    model_config = ConfigDict(populate_by_name=True, alias_generator=to_camel)
-
-
-class LinkedHub(_Shown):
-    """A hub that is linked, as it is shown."""
+class LinkedHubAnswer(Answer):
+    """A hub that is linked, and how."""
 
     name: str
     host_name: str
@@ -75,42 +72,34 @@ class LinkedHub(_Shown):
     apply_allocation_policy: bool
 
 
-class ProvisioningService(_Shown):
-    """A provisioning service, as it is shown."""
+class ServiceAnswer(Answer):
+    """A provisioning service."""
 
     name: str
     id_scope: str
     host_name: str
     namespace: str
     allocation_policy: Allocation
-    iot_hubs: list[LinkedHub]
+    iot_hubs: list[LinkedHubAnswer]
     location: str
     tags: dict[str, str]
     etag: str
-    created_at: str
-    updated_at: str
-
-
-class ServicePage(_Shown):
-    """Provisioning services: all of them."""
-
-    value: list[ProvisioningService]
+    created_at: Time
+    updated_at: Time
 
 
 @everywhere.get("")
 @needs(Permission.READ)
-async def list_(request: Request) -> ServicePage:
+async def list_(request: Request) -> Listed[ServiceAnswer]:
     """Every provisioning service, by name."""
     names = await namespace_names(request)
     found = await services_of(request).provisioning_services.list_all()
-    return ServicePage(value=[_shown(service, names) for service in found])
+    return Listed(value=[_shown(service, names) for service in found])
 
 
-@everywhere.put("/{service}", status_code=201)
+@everywhere.put("/{service}", status_code=201, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
-async def create(
-    request: Request, service: str, body: ServiceBody | None = None
-) -> ProvisioningService:
+async def create(request: Request, service: str, body: ServiceBody | None = None) -> ServiceAnswer:
     """Makes a provisioning service."""
     services, body = services_of(request), body or ServiceBody()
     namespace = await services.namespaces.get(body.namespace)
@@ -128,17 +117,17 @@ async def create(
 
 @router.get("")
 @needs(Permission.READ)
-async def get(request: Request, service: str) -> ProvisioningService:
+async def get(request: Request, service: str) -> ServiceAnswer:
     """One provisioning service."""
     found = await services_of(request).provisioning_services.get(service)
     return await _answer(request, found)
 
 
-@router.patch("")
+@router.patch("", responses=answers(412))
 @needs(Permission.WRITE_SERVICES)
 async def patch(
     request: Request, service: str, body: TagsBody, if_match: IfMatch = None
-) -> ProvisioningService:
+) -> ServiceAnswer:
     """Replaces a provisioning service's tags."""
     changed = await services_of(request).provisioning_services.set_tags(
         service, body.tags, if_match=if_match, by=actor_of(request)
@@ -146,7 +135,7 @@ async def patch(
     return await _answer(request, changed)
 
 
-@router.delete("", status_code=204)
+@router.delete("", status_code=204, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
 async def delete(request: Request, service: str, if_match: IfMatch = None) -> Response:
     """Deletes a provisioning service without enrollments."""
@@ -156,9 +145,9 @@ async def delete(request: Request, service: str, if_match: IfMatch = None) -> Re
     return Response(status_code=204)
 
 
-@everywhere.post("/{service}/link")
+@everywhere.post("/{service}/link", responses=answers(409))
 @needs(Permission.WRITE_SERVICES)
-async def link(request: Request, service: str, body: NamespaceBody) -> ProvisioningService:
+async def link(request: Request, service: str, body: NamespaceBody) -> ServiceAnswer:
     """Lets a provisioning service that is not used belong to another namespace."""
     services = services_of(request)
     namespace = await services.namespaces.get(body.namespace)
@@ -170,7 +159,7 @@ async def link(request: Request, service: str, body: NamespaceBody) -> Provision
 @needs(Permission.WRITE_SERVICES)
 async def link_hub(
     request: Request, service: str, host_name: str, body: HubLinkBody | None = None
-) -> ProvisioningService:
+) -> ServiceAnswer:
     """Links a hub of the service's namespace, or changes how it is linked."""
     how = body or HubLinkBody()
     wanted = WantedLink(
@@ -182,7 +171,7 @@ async def link_hub(
     return await _answer(request, linked)
 
 
-@router.delete("/hubs/{host_name}", status_code=204)
+@router.delete("/hubs/{host_name}", status_code=204, responses=answers(409))
 @needs(Permission.WRITE_SERVICES)
 async def unlink_hub(request: Request, service: str, host_name: str) -> Response:
     """Assigns no more devices to a hub."""
@@ -192,13 +181,13 @@ async def unlink_hub(request: Request, service: str, host_name: str) -> Response
     return Response(status_code=204)
 
 
-async def _answer(request: Request, found: DescribedService) -> ProvisioningService:
+async def _answer(request: Request, found: DescribedService) -> ServiceAnswer:
     return _shown(found, await namespace_names(request))
 
 
-def _shown(found: DescribedService, namespaces: dict[str, str]) -> ProvisioningService:
+def _shown(found: DescribedService, namespaces: dict[str, str]) -> ServiceAnswer:
     said, service = found.resource.description, found.service
-    return ProvisioningService(
+    return ServiceAnswer(
         name=service.name,
         id_scope=service.id_scope,
         host_name=service.host_name,
@@ -208,13 +197,13 @@ def _shown(found: DescribedService, namespaces: dict[str, str]) -> ProvisioningS
         location=said.location,
         tags=dict(said.tags),
         etag=found.resource.etag,
-        created_at=iso8601(service.created_at),
-        updated_at=iso8601(found.resource.updated_at),
+        created_at=service.created_at,
+        updated_at=found.resource.updated_at,
     )
 
 
-def _link(link: Link) -> LinkedHub:
-    return LinkedHub(
+def _link(link: Link) -> LinkedHubAnswer:
+    return LinkedHubAnswer(
         name=link.hub_name,
         host_name=link.hub.host_name,
         allocation_weight=link.hub.weight,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
@@ -30,7 +31,8 @@ class AuthorizedRoute(APIRoute):
     """A route that asks `authorize` before the request's body is read, let alone parsed.
 
     FastAPI's dependencies come too late for that. The path matches in any case and with a slash
-    behind it, as service SDKs send it; what its parameters hold keeps its spelling.
+    behind it, as service SDKs send it; what its parameters hold keeps its spelling. The route
+    itself describes those names in its path that the endpoint does not take.
 
     Attributes:
         error_body: what its errors are answered with.
@@ -45,6 +47,7 @@ class AuthorizedRoute(APIRoute):
         described = answers(*refused) | (more.pop("responses", None) or {})
         extra = dict(more.pop("openapi_extra", None) or {})
         extra["security"] = [{scheme: []} for scheme in self.schemes]
+        extra["parameters"] = [*_names_above(path, endpoint), *extra.get("parameters", ())]
         super().__init__(
             path,
             endpoint,
@@ -78,3 +81,12 @@ class AuthorizedRoute(APIRoute):
         if found is None:
             return Match.NONE, {}
         return super().matches({**scope, "path": self.path_format.format(**found.groupdict())})
+
+
+def _names_above(path: str, endpoint: Callable[..., Any]) -> list[dict[str, Any]]:
+    taken = inspect.signature(endpoint).parameters
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+        if name not in taken
+    ]

@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import Permission
 from fleetroot.api.access import OperatorRoute, needs
+from fleetroot.api.answers import Answer, Page, Time
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
-from fleetroot.hub.timeline import Moment, Place
+from fleetroot.hub.timeline import Kind, Moment, Place
 
 router = APIRouter(prefix="/fleetroot", route_class=OperatorRoute)
 
@@ -21,29 +20,20 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class MomentAnswer(BaseModel):
+class MomentAnswer(Answer):
     """Something that happened to a device."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    at: str
-    kind: str
+    at: Time
+    kind: Kind
     action: str | None
     reason: str | None
     actor: str | None
     peer: str | None
-    trace_id: str | None = Field(alias="traceId")
+    trace_id: str | None
     hub: str | None
-    serial_number: str | None = Field(alias="serialNumber")
+    serial_number: str | None
     sha256: str | None
-    issuing_authority: str | None = Field(alias="issuingAuthority")
-
-
-class TimelineAnswer(BaseModel):
-    """A page, newest first; `next` is the `before` of the next page."""
-
-    value: list[MomentAnswer]
-    next: str | None
+    issuing_authority: str | None
 
 
 @router.get("/devices/{device_id}/timeline")
@@ -53,8 +43,8 @@ async def timeline(
     device_id: Annotated[str, Path(max_length=128)],
     before: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> TimelineAnswer:
-    """What became of a device, newest first."""
+) -> Page[MomentAnswer, str]:
+    """What became of a device, newest first; `next` is the `before` of the next page."""
     services = services_of(request)
     found, last = await services.hubs.timeline(
         services.namespace,
@@ -62,7 +52,7 @@ async def timeline(
         before=None if before is None else _read(before),
         limit=limit,
     )
-    return TimelineAnswer(
+    return Page(
         value=[_moment(each) for each in found], next=None if last is None else _shown(last)
     )
 
@@ -84,8 +74,8 @@ def _read(text: str) -> Place:
 
 def _moment(moment: Moment) -> MomentAnswer:
     return MomentAnswer(
-        at=iso8601(moment.at),
-        kind=moment.kind.value,
+        at=moment.at,
+        kind=moment.kind,
         action=moment.action,
         reason=moment.reason,
         actor=moment.actor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 
 from cryptography import x509
@@ -11,10 +12,11 @@ from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, needs
+from fleetroot.api.answers import Answer, Hex, Listed, Time
+from fleetroot.api.description import answers, operation_id, replaced
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import HubRoute, ServiceRoute, described_of
 from fleetroot.api.services import services_of
-from fleetroot.clock import iso8601
 from fleetroot.pki import MAX_CERTIFICATE_TEXT, sha256_fingerprint, to_pem
 from fleetroot.registry.uploaded_certificates import UploadedCertificate
 
@@ -40,49 +42,49 @@ class ProofBody(_Body):
     certificate: _Text
 
 
-class CertificateBody(BaseModel):
-    """A CA's certificate, as it is shown."""
-
-    model_config = ConfigDict(populate_by_name=True, alias_generator=to_camel)
+class UploadedCertificateAnswer(Answer):
+    """A CA's certificate."""
 
     name: str
     subject: str
-    sha256: str
+    sha256: Hex
     is_verified: bool
-    not_after: str
+    not_after: Time
     etag: str
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
     pem: str
     verification_code: str | None = None
-    code_expires_at: str | None = None
+    code_expires_at: Time | None = None
 
 
-class CertificatePage(BaseModel):
-    """Certificates: all of them."""
-
-    value: list[CertificateBody]
-
-
-def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRouter:
-    router = APIRouter(prefix=prefix + "/certificates", route_class=route_class)
+def _routes(name: str, prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRouter:
+    router = APIRouter(
+        prefix=prefix + "/certificates",
+        route_class=route_class,
+        generate_unique_id_function=partial(operation_id, router=name),
+    )
 
     @router.get("")
     @needs(Permission.READ)
-    async def list_(request: Request) -> CertificatePage:
+    async def list_(request: Request) -> Listed[UploadedCertificateAnswer]:
         """Every certificate, by name."""
         owner = described_of(request).owner
         found = await services_of(request).uploaded_certificates.list_all(owner)
-        return CertificatePage(value=[_shown(each) for each in found])
+        return Listed(value=[_shown(each) for each in found])
 
     @router.get("/{certificate}")
     @needs(Permission.READ)
-    async def get(request: Request, certificate: str) -> CertificateBody:
+    async def get(request: Request, certificate: str) -> UploadedCertificateAnswer:
         """One certificate."""
         owner = described_of(request).owner
         return _shown(await services_of(request).uploaded_certificates.get(owner, certificate))
 
-    @router.put("/{certificate}", responses={201: {"model": CertificateBody}})
+    @router.put(
+        "/{certificate}",
+        status_code=201,
+        responses=replaced(UploadedCertificateAnswer) | answers(409, 412),
+    )
     @needs(Permission.WRITE_SERVICES)
     async def put(
         request: Request,
@@ -90,7 +92,7 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
         body: UploadBody,
         response: Response,
         if_match: IfMatch = None,
-    ) -> CertificateBody:
+    ) -> UploadedCertificateAnswer:
         """Uploads a certificate, or another in the place of the one that If-Match names."""
         put, is_new = await services_of(request).uploaded_certificates.upload(
             described_of(request).owner,
@@ -100,10 +102,11 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
             if_match=if_match,
             by=actor_of(request),
         )
-        response.status_code = 201 if is_new else 200
+        if not is_new:
+            response.status_code = 200
         return _shown(put)
 
-    @router.delete("/{certificate}", status_code=204)
+    @router.delete("/{certificate}", status_code=204, responses=answers(412))
     @needs(Permission.WRITE_SERVICES)
     async def delete(request: Request, certificate: str, if_match: IfMatch = None) -> Response:
         """Deletes a certificate."""
@@ -113,11 +116,11 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
         )
         return Response(status_code=204)
 
-    @router.post("/{certificate}/generateVerificationCode")
+    @router.post("/{certificate}/generateVerificationCode", responses=answers(412))
     @needs(Permission.WRITE_SERVICES)
     async def generate_verification_code(
         request: Request, certificate: str, if_match: IfMatch = None
-    ) -> CertificateBody:
+    ) -> UploadedCertificateAnswer:
         """Draws a code that the CA's key is to sign; it is shown here and never again."""
         owner = described_of(request).owner
         return _shown(
@@ -127,11 +130,11 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
             with_code=True,
         )
 
-    @router.post("/{certificate}/verify")
+    @router.post("/{certificate}/verify", responses=answers(412))
     @needs(Permission.WRITE_SERVICES)
     async def verify(
         request: Request, certificate: str, body: ProofBody, if_match: IfMatch = None
-    ) -> CertificateBody:
+    ) -> UploadedCertificateAnswer:
         """Takes the proof that the CA's key is the uploader's."""
         return _shown(
             await services_of(request).uploaded_certificates.verify(
@@ -146,23 +149,24 @@ def _routes(prefix: str, route_class: type[HubRoute | ServiceRoute]) -> APIRoute
     return router
 
 
-of_hubs: Final = _routes("/fleetroot/hubs/{hub}", HubRoute)
-of_services: Final = _routes("/fleetroot/provisioning-services/{service}", ServiceRoute)
+of_hubs: Final = _routes("of_hubs", "/fleetroot/hubs/{hub}", HubRoute)
+of_services: Final = _routes(
+    "of_services", "/fleetroot/provisioning-services/{service}", ServiceRoute
+)
 
 
-def _shown(found: UploadedCertificate, *, with_code: bool = False) -> CertificateBody:
+def _shown(found: UploadedCertificate, *, with_code: bool = False) -> UploadedCertificateAnswer:
     certificate = x509.load_der_x509_certificate(found.certificate)
-    until = found.code_expires_at
-    return CertificateBody(
+    return UploadedCertificateAnswer(
         name=found.name,
         subject=certificate.subject.rfc4514_string(),
-        sha256=sha256_fingerprint(certificate).hex(),
+        sha256=sha256_fingerprint(certificate),
         is_verified=found.verified,
-        not_after=iso8601(certificate.not_valid_after_utc),
+        not_after=certificate.not_valid_after_utc,
         etag=found.etag,
-        created_at=iso8601(found.created_at),
-        updated_at=iso8601(found.updated_at),
+        created_at=found.created_at,
+        updated_at=found.updated_at,
         pem=to_pem([certificate]),
         verification_code=found.code if with_code else None,
-        code_expires_at=iso8601(until) if with_code and until else None,
+        code_expires_at=found.code_expires_at if with_code else None,
     )

@@ -44,6 +44,16 @@ ADVICE: Final[dict[str, str]] = {
     "leaf validity out of range": (
         "Ask for 7 to 90 days, or widen `leaf_validity_min_days` and `leaf_validity_max_days`."
     ),
+    "property change not allowed": "It is said once, when the resource is made: make another.",
+    "no such subscription": "Use the subscription of `bootstrap.json`.",
+    "host name outside the server CA": (
+        "Choose a name under the server's domain, or start a server with the other domain."
+    ),
+    "host name not in the operator's certificate": (
+        "The operator's own server certificate must have the name: renew it with the name first."
+    ),
+    "no domain for host names": "Set `services_domain`, or say the host name.",
+    "own CA": "The CA is one of this installation: its devices are known by the inventory.",
     "not pending": "Let it ask for another CA first: `fleetroot policy renew-issuer NAME`.",
     "activation refused": "The answer names the rule that the chain breaks; docs/authorities.md.",
     "no linked hub": "Link a hub to the service, or correct the enrollment's `iotHubs`.",

@@ -12,21 +12,26 @@ from pydantic import Field, model_validator
 
 from fleetroot.access import EVERYWHERE, Permission
 from fleetroot.api.access import actor_of, needs
-from fleetroot.api.arm.routing import creates_only, namespace_path
+from fleetroot.api.arm.resources import (
+    SUCCEEDED,
+    Location,
+    Page,
+    Resource,
+    Sent,
+    Shown,
+    Tags,
+)
+from fleetroot.api.arm.routing import CHANGES, PUTS, creates_only, if_match, namespace_path
 from fleetroot.api.arm.service_bodies import (
-    Name,
     NameAvailability,
     NameBody,
     RuleBody,
-    RulePage,
+    ShownRule,
     SkuBody,
-    SystemData,
-    Tags,
     TagsBody,
-    Wire,
     description,
-    rule_body,
-    rule_page,
+    shown_rule,
+    shown_rules,
     sku_body,
     system_data,
     wanted_policies,
@@ -35,8 +40,6 @@ from fleetroot.api.arm.service_routing import (
     HUBS,
     SUBSCRIPTION,
     HubRoute,
-    IfMatch,
-    Version,
     caller_of,
     hub_of,
     is_listed,
@@ -44,24 +47,26 @@ from fleetroot.api.arm.service_routing import (
     namespaces_by_id,
     there_of,
 )
+from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.hub.administration import DescribedHub
 from fleetroot.ids import check_name
+from fleetroot.registry import etags
 from fleetroot.registry.model import Namespace
 
 TYPE: Final = "Microsoft.Devices/IotHubs"
 _HUB: Final = HUBS + "/{hub}"
-router = APIRouter(route_class=HubRoute, dependencies=[Version])
+router = APIRouter(route_class=HubRoute)
 
 
-class DeviceRegistry(Wire):
-    """The namespace that the hub belongs to, by its resource id."""
+class DeviceRegistry(Sent):
+    """The namespace that the hub belongs to, by its resource id, as it is sent and shown."""
 
     namespace_resource_id: Annotated[str, Field(max_length=1024)] | None = None
 
 
-class HubWish(Wire):
+class HubWish(Sent):
     """A hub's properties, as they are sent. What is read-only is ignored; what would keep somebody
     out and is not built is refused.
     """
@@ -91,55 +96,48 @@ class HubWish(Wire):
         return self
 
 
-class HubBody(Wire):
+class HubBody(Sent):
     """A hub, as it is sent."""
 
-    location: Name
+    location: Location
     tags: Tags | None = None
     sku: SkuBody = Field(default_factory=SkuBody)
     properties: HubWish = Field(default_factory=HubWish)
 
 
-class Location(Wire):
+class ShownLocation(Shown):
     """Where a hub is."""
 
     location: str
     role: Literal["primary", "secondary"] = "primary"
 
 
-class HubProperties(Wire):
+class HubProperties(Shown):
     """A hub's properties, as they are shown; keys are behind `listkeys`."""
 
     host_name: str
     state: str = "Active"
-    provisioning_state: str = "Succeeded"
-    locations: list[Location]
+    provisioning_state: str = SUCCEEDED
+    locations: list[ShownLocation]
     device_registry: DeviceRegistry | None = None
     public_network_access: str = "Enabled"
     min_tls_version: str = "1.2"
 
 
-class HubResource(Wire):
-    """A hub, as it is shown."""
+class HubResource(Resource):
+    """A hub."""
 
-    id: str
-    name: str
-    type: str = TYPE
-    location: str
-    tags: dict[str, str]
-    etag: str
     sku: SkuBody
     properties: HubProperties
-    system_data: SystemData
 
 
-class HubPage(Wire):
-    """Hubs: all of them."""
-
-    value: list[HubResource]
-
-
-@router.put(_HUB, response_model_exclude_none=True, responses={201: {"model": HubResource}})
+@router.put(
+    _HUB,
+    status_code=201,
+    response_model_exclude_none=True,
+    dependencies=PUTS,
+    responses=replaced(HubResource) | answers(409, 412),
+)
 @needs(Permission.WRITE_SERVICES)
 async def put(
     request: Request,
@@ -148,9 +146,8 @@ async def put(
     hub: str,
     body: HubBody,
     response: Response,
-    etag: IfMatch,
 ) -> HubResource:
-    """Creates a hub, or replaces what was said of it."""
+    """Creates a hub (201), or replaces what was said of it (200)."""
     registry = body.properties.device_registry
     wanted = registry.namespace_resource_id if registry else None
     put, created = await services_of(request).hub_administration.put(
@@ -158,11 +155,12 @@ async def put(
         hub,
         description(subscription, group, body.location, body.tags, body.sku),
         policies=wanted_policies(body.properties.authorization_policies),
-        if_match=etag,
+        if_match=if_match(request),
         create_only=creates_only(request),
         by=actor_of(request),
     )
-    response.status_code = 201 if created else 200
+    if not created:
+        response.status_code = 200
     return await _shown(request, put)
 
 
@@ -173,39 +171,41 @@ async def get(request: Request) -> HubResource:
     return await _shown(request, hub_of(request))
 
 
-@router.patch(_HUB, response_model_exclude_none=True)
+@router.patch(_HUB, response_model_exclude_none=True, dependencies=CHANGES, responses=answers(412))
 @needs(Permission.WRITE_SERVICES)
-async def patch(request: Request, hub: str, body: TagsBody, etag: IfMatch) -> HubResource:
+async def patch(request: Request, hub: str, body: TagsBody) -> HubResource:
     """Replaces a hub's tags."""
     if body.tags is None:
-        return await _shown(request, hub_of(request))
+        there = hub_of(request)
+        etags.check(if_match(request), there.resource.etag)
+        return await _shown(request, there)
     changed = await services_of(request).hub_administration.set_tags(
-        hub, body.tags, if_match=etag, by=actor_of(request)
+        hub, body.tags, if_match=if_match(request), by=actor_of(request)
     )
     return await _shown(request, changed)
 
 
-@router.delete(_HUB, status_code=204)
+@router.delete(_HUB, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
-async def delete(request: Request, hub: str, etag: IfMatch) -> Response:
+async def delete(request: Request, hub: str) -> Response:
     """Deletes a hub to which nothing is linked."""
     if there_of(request) is not None:
         await services_of(request).hub_administration.delete(
-            hub, if_match=etag, by=actor_of(request)
+            hub, if_match=if_match(request), by=actor_of(request)
         )
     return Response(status_code=204)
 
 
 @router.get(HUBS, response_model_exclude_none=True)
 @needs(Permission.READ)
-async def list_(request: Request) -> HubPage:
+async def list_(request: Request) -> Page[HubResource]:
     """The hubs of a resource group, by name."""
     return await _page(request)
 
 
 @router.get(SUBSCRIPTION + "/IotHubs", response_model_exclude_none=True)
 @needs(Permission.READ)
-async def list_by_subscription(request: Request) -> HubPage:
+async def list_by_subscription(request: Request) -> Page[HubResource]:
     """The hubs of a subscription, by name."""
     return await _page(request)
 
@@ -226,27 +226,27 @@ async def check_name_availability(request: Request, body: NameBody) -> NameAvail
     return NameAvailability(name_available=False, reason="AlreadyExists", message=message)
 
 
-@router.post(_HUB + "/listkeys")
+@router.post(_HUB + "/listkeys", response_model_exclude_none=True)
 @needs(Permission.READ_SECRETS)
-async def list_keys(request: Request) -> RulePage:
+async def list_keys(request: Request) -> Page[ShownRule]:
     """A hub's shared access policies with their keys."""
     owner = hub_of(request).owner
     found = await services_of(request).access_keys.read_all(owner, by=actor_of(request))
-    return rule_page(found)
+    return Page(value=shown_rules(found))
 
 
 @router.post(_HUB + "/IotHubKeys/{key}/listkeys")
 @needs(Permission.READ_SECRETS)
-async def list_key(request: Request, key: str) -> RuleBody:
+async def list_key(request: Request, key: str) -> ShownRule:
     """One of a hub's shared access policies with its keys."""
     owner = hub_of(request).owner
-    return rule_body(await services_of(request).access_keys.read(owner, key, by=actor_of(request)))
+    return shown_rule(await services_of(request).access_keys.read(owner, key, by=actor_of(request)))
 
 
-async def _page(request: Request) -> HubPage:
+async def _page(request: Request) -> Page[HubResource]:
     namespaces = await namespaces_by_id(request)
     found = await services_of(request).hub_administration.list_all()
-    return HubPage(value=[_body(hub, namespaces) for hub in found if is_listed(request, hub)])
+    return Page(value=[_body(hub, namespaces) for hub in found if is_listed(request, hub)])
 
 
 async def _shown(request: Request, found: DescribedHub) -> HubResource:
@@ -267,13 +267,14 @@ def _body(found: DescribedHub, namespaces: dict[str, Namespace]) -> HubResource:
     return HubResource(
         id=hub_path(found),
         name=found.hub.name,
+        type=TYPE,
         location=said.location,
         tags=dict(said.tags),
         etag=found.resource.etag,
         sku=sku_body(said),
         properties=HubProperties(
             host_name=found.hub.host_name,
-            locations=[Location(location=said.location)],
+            locations=[ShownLocation(location=said.location)],
             device_registry=DeviceRegistry(namespace_resource_id=namespace_path(namespace))
             if namespace
             else None,

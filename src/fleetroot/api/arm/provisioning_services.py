@@ -13,21 +13,27 @@ from pydantic import Field, model_validator
 from fleetroot import sas
 from fleetroot.access import EVERYWHERE, Permission
 from fleetroot.api.access import actor_of, needs
-from fleetroot.api.arm.routing import creates_only, namespace_path
+from fleetroot.api.arm.resources import (
+    SUCCEEDED,
+    Location,
+    Page,
+    Resource,
+    Sent,
+    Shown,
+    Tags,
+)
+from fleetroot.api.arm.routing import CHANGES, PUTS, creates_only, if_match, namespace_path
 from fleetroot.api.arm.service_bodies import (
-    Name,
     NameAvailability,
     NameBody,
     RuleBody,
-    RulePage,
+    ShownRule,
     SkuBody,
-    SystemData,
-    Tags,
     TagsBody,
-    Wire,
+    Word,
     description,
-    rule_body,
-    rule_page,
+    shown_rule,
+    shown_rules,
     sku_body,
     system_data,
     wanted_policies,
@@ -35,9 +41,7 @@ from fleetroot.api.arm.service_bodies import (
 from fleetroot.api.arm.service_routing import (
     SERVICES,
     SUBSCRIPTION,
-    IfMatch,
     ServiceRoute,
-    Version,
     caller_of,
     is_listed,
     namespace_wanted,
@@ -45,6 +49,7 @@ from fleetroot.api.arm.service_routing import (
     service_of,
     there_of,
 )
+from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
 from fleetroot.ids import check_name
@@ -52,16 +57,17 @@ from fleetroot.provisioning.hub_links import MAX_LINKS, MAX_WEIGHT, WantedLink
 from fleetroot.provisioning.model import Allocation
 from fleetroot.provisioning.service_administration import DescribedService
 from fleetroot.provisioning.services import Link
+from fleetroot.registry import etags
 from fleetroot.registry.model import Namespace
 
 TYPE: Final = "Microsoft.Devices/provisioningServices"
 _SERVICE: Final = SERVICES + "/{service}"
 _HIDDEN: Final = "****"  # in the place of a key: as it is shown, and as it comes back
-router = APIRouter(route_class=ServiceRoute, dependencies=[Version])
+router = APIRouter(route_class=ServiceRoute)
 
 
-class LinkBody(Wire):
-    """A linked hub: by a connection string, or by its host name."""
+class LinkBody(Sent):
+    """A hub to be linked: by a connection string, or by its host name."""
 
     name: str | None = Field(default=None, max_length=256)
     host_name: Annotated[str, Field(max_length=256)] | None = None
@@ -92,20 +98,32 @@ class LinkBody(Wire):
         return WantedLink(host, name, raw, **how)  # type: ignore[arg-type]
 
 
-class NamespaceLink(Wire):
-    """The namespace that the service belongs to, by its resource id."""
+class ShownLink(Shown):
+    """A linked hub; of its connection string, the key is not shown."""
+
+    name: str
+    host_name: str
+    authentication_type: Literal["KeyBased", "SystemAssigned"]
+    connection_string: str | None = None
+    location: str
+    allocation_weight: int
+    apply_allocation_policy: bool
+
+
+class NamespaceLink(Sent):
+    """The namespace that the service belongs to, by its resource id, as it is sent and shown."""
 
     resource_id: Annotated[str, Field(max_length=1024)]
-    authentication_type: str = "SystemAssigned"
-    linking_state: str = "Succeeded"
+    authentication_type: Word = "SystemAssigned"
+    linking_state: Word = SUCCEEDED
 
 
-class ServiceWish(Wire):
+class ServiceWish(Sent):
     """A service's properties, as they are sent. What is read-only is ignored; what would keep
     somebody out and is not built is refused.
     """
 
-    allocation_policy: Allocation | None = None
+    allocation_policy: Annotated[Allocation, Field(strict=False)] | None = None
     authorization_policies: Annotated[list[RuleBody], Field(max_length=16)] | None = None
     iot_hubs: Annotated[list[LinkBody], Field(max_length=MAX_LINKS)] | None = None
     device_registry_namespaces: Annotated[list[NamespaceLink], Field(max_length=1)] | None = None
@@ -126,54 +144,45 @@ class ServiceWish(Wire):
         return self
 
 
-class ServiceBody(Wire):
+class ServiceBody(Sent):
     """A provisioning service, as it is sent."""
 
-    location: Name
+    location: Location
     tags: Tags | None = None
     etag: Annotated[str, Field(max_length=256)] | None = None
     sku: SkuBody = Field(default_factory=SkuBody)
     properties: ServiceWish = Field(default_factory=ServiceWish)
 
 
-class ServiceProperties(Wire):
+class ServiceProperties(Shown):
     """A service's properties, as they are shown; keys are behind `listkeys`."""
 
     state: str = "Active"
-    provisioning_state: str = "Succeeded"
+    provisioning_state: str = SUCCEEDED
     public_network_access: str = "Enabled"
     id_scope: str
     service_operations_host_name: str
     device_provisioning_host_name: str
     allocation_policy: Allocation
-    iot_hubs: list[LinkBody]
+    iot_hubs: list[ShownLink]
     device_registry_namespaces: list[NamespaceLink] | None = None
 
 
-class ServiceResourceBody(Wire):
-    """A provisioning service, as it is shown."""
+class ServiceResource(Resource):
+    """A provisioning service."""
 
-    id: str
-    name: str
-    type: str = TYPE
-    location: str
-    tags: dict[str, str]
-    etag: str
     resourcegroup: str = Field(alias="resourcegroup")
     subscriptionid: str = Field(alias="subscriptionid")
     sku: SkuBody
     properties: ServiceProperties
-    system_data: SystemData
-
-
-class ServicePage(Wire):
-    """Provisioning services: all of them."""
-
-    value: list[ServiceResourceBody]
 
 
 @router.put(
-    _SERVICE, response_model_exclude_none=True, responses={201: {"model": ServiceResourceBody}}
+    _SERVICE,
+    status_code=201,
+    response_model_exclude_none=True,
+    dependencies=PUTS,
+    responses=replaced(ServiceResource) | answers(409, 412),
 )
 @needs(Permission.WRITE_SERVICES)
 async def put(
@@ -183,12 +192,11 @@ async def put(
     service: str,
     body: ServiceBody,
     response: Response,
-    etag: IfMatch,
-) -> ServiceResourceBody:
-    """Creates a provisioning service, or replaces what was said of it. The etag of a body counts
-    where no header has one: this SDK sends none.
+) -> ServiceResource:
+    """Creates a provisioning service (201), or replaces what was said of it (200). The etag of a
+    body counts where no header has one: this SDK sends none.
     """
-    wish, there = body.properties, there_of(request)
+    wish, there, etag = body.properties, there_of(request), if_match(request)
     registries = wish.device_registry_namespaces
     wanted = registries[0].resource_id if registries else None
     put, created = await services_of(request).provisioning_services.put(
@@ -202,52 +210,55 @@ async def put(
         create_only=creates_only(request),
         by=actor_of(request),
     )
-    response.status_code = 201 if created else 200
+    if not created:
+        response.status_code = 200
     return await _shown(request, put)
 
 
 @router.get(_SERVICE, response_model_exclude_none=True)
 @needs(Permission.READ)
-async def get(request: Request) -> ServiceResourceBody:
+async def get(request: Request) -> ServiceResource:
     """One provisioning service."""
     return await _shown(request, service_of(request))
 
 
-@router.patch(_SERVICE, response_model_exclude_none=True)
+@router.patch(
+    _SERVICE, response_model_exclude_none=True, dependencies=CHANGES, responses=answers(412)
+)
 @needs(Permission.WRITE_SERVICES)
-async def patch(
-    request: Request, service: str, body: TagsBody, etag: IfMatch
-) -> ServiceResourceBody:
+async def patch(request: Request, service: str, body: TagsBody) -> ServiceResource:
     """Replaces a provisioning service's tags."""
     if body.tags is None:
-        return await _shown(request, service_of(request))
+        there = service_of(request)
+        etags.check(if_match(request), there.resource.etag)
+        return await _shown(request, there)
     changed = await services_of(request).provisioning_services.set_tags(
-        service, body.tags, if_match=etag, by=actor_of(request)
+        service, body.tags, if_match=if_match(request), by=actor_of(request)
     )
     return await _shown(request, changed)
 
 
-@router.delete(_SERVICE, status_code=204)
+@router.delete(_SERVICE, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
-async def delete(request: Request, service: str, etag: IfMatch) -> Response:
+async def delete(request: Request, service: str) -> Response:
     """Deletes a provisioning service without enrollments."""
     if there_of(request) is not None:
         await services_of(request).provisioning_services.delete(
-            service, if_match=etag, by=actor_of(request)
+            service, if_match=if_match(request), by=actor_of(request)
         )
     return Response(status_code=204)
 
 
 @router.get(SERVICES, response_model_exclude_none=True)
 @needs(Permission.READ)
-async def list_(request: Request) -> ServicePage:
+async def list_(request: Request) -> Page[ServiceResource]:
     """The provisioning services of a resource group, by name."""
     return await _page(request)
 
 
 @router.get(SUBSCRIPTION + "/provisioningServices", response_model_exclude_none=True)
 @needs(Permission.READ)
-async def list_by_subscription(request: Request) -> ServicePage:
+async def list_by_subscription(request: Request) -> Page[ServiceResource]:
     """The provisioning services of a subscription, by name."""
     return await _page(request)
 
@@ -270,30 +281,30 @@ async def check_name_availability(request: Request, body: NameBody) -> NameAvail
     return NameAvailability(name_available=False, reason="AlreadyExists", message=message)
 
 
-@router.post(_SERVICE + "/listkeys")
+@router.post(_SERVICE + "/listkeys", response_model_exclude_none=True)
 @needs(Permission.READ_SECRETS)
-async def list_keys(request: Request) -> RulePage:
+async def list_keys(request: Request) -> Page[ShownRule]:
     """A provisioning service's shared access policies with their keys."""
     owner = service_of(request).owner
     found = await services_of(request).access_keys.read_all(owner, by=actor_of(request))
-    return rule_page(found)
+    return Page(value=shown_rules(found))
 
 
 @router.post(_SERVICE + "/keys/{key}/listkeys")
 @needs(Permission.READ_SECRETS)
-async def list_key(request: Request, key: str) -> RuleBody:
+async def list_key(request: Request, key: str) -> ShownRule:
     """One of a provisioning service's shared access policies with its keys."""
     owner = service_of(request).owner
-    return rule_body(await services_of(request).access_keys.read(owner, key, by=actor_of(request)))
+    return shown_rule(await services_of(request).access_keys.read(owner, key, by=actor_of(request)))
 
 
-async def _page(request: Request) -> ServicePage:
+async def _page(request: Request) -> Page[ServiceResource]:
     namespaces = await namespaces_by_id(request)
     found = await services_of(request).provisioning_services.list_all()
-    return ServicePage(value=[_body(one, namespaces) for one in found if is_listed(request, one)])
+    return Page(value=[_body(one, namespaces) for one in found if is_listed(request, one)])
 
 
-async def _shown(request: Request, found: DescribedService) -> ServiceResourceBody:
+async def _shown(request: Request, found: DescribedService) -> ServiceResource:
     return _body(found, await namespaces_by_id(request))
 
 
@@ -306,12 +317,13 @@ def service_path(found: DescribedService) -> str:
     )
 
 
-def _body(found: DescribedService, namespaces: dict[str, Namespace]) -> ServiceResourceBody:
+def _body(found: DescribedService, namespaces: dict[str, Namespace]) -> ServiceResource:
     said, service = found.resource.description, found.service
     namespace = namespaces.get(service.namespace_id)
-    return ServiceResourceBody(
+    return ServiceResource(
         id=service_path(found),
         name=service.name,
+        type=TYPE,
         location=said.location,
         tags=dict(said.tags),
         etag=found.resource.etag,
@@ -332,10 +344,10 @@ def _body(found: DescribedService, namespaces: dict[str, Namespace]) -> ServiceR
     )
 
 
-def _link(link: Link) -> LinkBody:
+def _link(link: Link) -> ShownLink:
     host = link.hub.host_name
     by_key = link.key_name is not None
-    return LinkBody(
+    return ShownLink(
         name=host,
         host_name=host,
         authentication_type="KeyBased" if by_key else "SystemAssigned",

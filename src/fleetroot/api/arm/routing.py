@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
@@ -59,8 +57,7 @@ class ArmRoute(AuthorizedRoute):
     """A route whose path may name a namespace, on which the caller needs the endpoint's permission;
     without one, everywhere.
 
-    What it reads itself it describes itself: `api-version`, and those names in its path that the
-    endpoint does not take.
+    It reads `api-version` itself, and describes it itself.
     """
 
     versions: ClassVar[tuple[str, ...]] = REGISTRY_VERSIONS
@@ -69,7 +66,7 @@ class ArmRoute(AuthorizedRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         self.permission = permission_of(path, endpoint)
         extra = dict(more.pop("openapi_extra", None) or {})
-        extra["parameters"] = [*_names_above(path, endpoint), _api_version(self.versions)]
+        extra["parameters"] = [_api_version(self.versions)]
         super().__init__(path, endpoint, openapi_extra=extra, **more)
 
     async def authorize(self, request: Request) -> None:
@@ -112,15 +109,6 @@ def _api_version(versions: tuple[str, ...]) -> dict[str, Any]:
         "required": True,
         "schema": {"type": "string", "enum": list(versions)},
     }
-
-
-def _names_above(path: str, endpoint: Callable[..., Any]) -> list[dict[str, Any]]:
-    taken = inspect.signature(endpoint).parameters
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", path)
-        if name not in taken
-    ]
 
 
 def check_api_version(request: Request, versions: tuple[str, ...]) -> None:

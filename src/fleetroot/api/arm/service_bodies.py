@@ -6,48 +6,33 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from fleetroot import sas
-from fleetroot.clock import iso8601
+from fleetroot.api.arm.resources import Sent, Shown, SystemData, Tags
 from fleetroot.errors import InvalidArgument
 from fleetroot.registry.service_resources import Description, ServiceResource
 from fleetroot.registry.shared_access import Right, SharedAccessPolicy, WantedPolicy
 
 _Key = Annotated[str, Field(max_length=128)]
-Tags = Annotated[dict[str, str], Field(max_length=50)]
-Name = Annotated[str, Field(max_length=256)]
+Word = Annotated[str, Field(max_length=256)]
 
 
-class Wire(BaseModel):
-    """Names in JSON are camel case; what is not known is ignored: newer SDKs say more."""
+class SkuBody(Sent):
+    """A size, as it is sent and shown; it changes nothing here."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True, alias_generator=to_camel)
-
-
-class SkuBody(Wire):
-    """A size; it changes nothing here."""
-
-    name: Name = "S1"
+    name: Word = "S1"
     tier: Annotated[str, Field(max_length=32)] | None = None
     capacity: Annotated[int, Field(ge=1, le=1000)] | None = 1
 
 
-class SystemData(Wire):
-    """When it was made and changed last."""
-
-    created_at: str
-    last_modified_at: str
-
-
-class TagsBody(Wire):
+class TagsBody(Sent):
     """What `PATCH` changes."""
 
     tags: Tags | None = None
 
 
-class RuleBody(Wire):
+class RuleBody(Sent):
     """A shared access policy; a key that is left out is kept, or drawn for a new one."""
 
     key_name: Annotated[str, Field(max_length=64)]
@@ -67,19 +52,22 @@ class RuleBody(Wire):
         )
 
 
-class RulePage(Wire):
-    """Shared access policies with their keys."""
+class ShownRule(Shown):
+    """A shared access policy with its keys."""
 
-    value: list[RuleBody]
+    key_name: str
+    primary_key: str = Field(repr=False)
+    secondary_key: str = Field(repr=False)
+    rights: str
 
 
-class NameBody(Wire):
+class NameBody(Sent):
     """A name to be looked at."""
 
-    name: Name
+    name: Word
 
 
-class NameAvailability(Wire):
+class NameAvailability(Shown):
     """Whether a name can be taken, and why not."""
 
     name_available: bool
@@ -92,9 +80,9 @@ def wanted_policies(rules: Sequence[RuleBody] | None) -> list[WantedPolicy] | No
     return None if rules is None else [rule.wanted() for rule in rules]
 
 
-def rule_body(policy: SharedAccessPolicy) -> RuleBody:
+def shown_rule(policy: SharedAccessPolicy) -> ShownRule:
     """A shared access policy with its keys."""
-    return RuleBody(
+    return ShownRule(
         key_name=policy.name,
         primary_key=sas.encode_key(policy.primary_key),
         secondary_key=sas.encode_key(policy.secondary_key),
@@ -102,9 +90,9 @@ def rule_body(policy: SharedAccessPolicy) -> RuleBody:
     )
 
 
-def rule_page(policies: Iterable[SharedAccessPolicy]) -> RulePage:
+def shown_rules(policies: Iterable[SharedAccessPolicy]) -> list[ShownRule]:
     """Shared access policies with their keys."""
-    return RulePage(value=[rule_body(policy) for policy in policies])
+    return [shown_rule(policy) for policy in policies]
 
 
 def description(
@@ -123,7 +111,7 @@ def sku_body(said: Description) -> SkuBody:
 
 def system_data(created_at: datetime, resource: ServiceResource) -> SystemData:
     """When it was made and changed last."""
-    return SystemData(created_at=iso8601(created_at), last_modified_at=iso8601(resource.updated_at))
+    return SystemData.of(created_at, resource.updated_at)
 
 
 def _rights(text: str) -> frozenset[Right]:

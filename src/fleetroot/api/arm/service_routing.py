@@ -6,9 +6,9 @@ making one, is for roles on everything; lists show what the caller may see.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Request
 
 from fleetroot.access import EVERYWHERE, Caller, Permission
 from fleetroot.api.access import authenticate
@@ -173,18 +173,3 @@ def there_of(request: Request) -> Described | None:
     """What is of the name that is put; None for nothing."""
     found: Described | None = getattr(request.state, "described", None)
     return found
-
-
-def _version(
-    version: Annotated[str, Query(alias="api-version", max_length=64)],
-) -> None:
-    """Declares what `authorize` has looked at."""
-
-
-def _etag(if_match: Annotated[str | None, Header(max_length=256)] = None) -> str | None:
-    """The etag that must be there: bare, in quotes, or `*`."""
-    return None if if_match is None else if_match.strip().removeprefix("W/").strip('"')
-
-
-Version = Depends(_version)
-IfMatch = Annotated[str | None, Depends(_etag)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from datetime import datetime
 from email.utils import format_datetime
+from functools import partial
 from typing import Annotated, Final
 
 from cryptography import x509
@@ -22,18 +23,18 @@ from fleetroot.api.arm.hubs import TYPE as HUB_TYPE
 from fleetroot.api.arm.hubs import hub_path
 from fleetroot.api.arm.provisioning_services import TYPE as SERVICE_TYPE
 from fleetroot.api.arm.provisioning_services import service_path
-from fleetroot.api.arm.service_bodies import Wire
+from fleetroot.api.arm.resources import Page, Sent, Shown
+from fleetroot.api.arm.routing import CHANGES, if_match
 from fleetroot.api.arm.service_routing import (
     HUBS,
     SERVICES,
     Described,
     DevicesRoute,
     HubRoute,
-    IfMatch,
     ServiceRoute,
-    Version,
     described_of,
 )
+from fleetroot.api.description import answers, operation_id, replaced
 from fleetroot.api.services import services_of
 from fleetroot.hub.administration import DescribedHub
 from fleetroot.pki import MAX_CERTIFICATE_TEXT
@@ -42,26 +43,26 @@ from fleetroot.registry.uploaded_certificates import UploadedCertificate
 _Text = Annotated[str, Field(max_length=MAX_CERTIFICATE_TEXT)]
 
 
-class CertificateWish(Wire):
+class CertificateWish(Sent):
     """A CA's certificate, as it is sent: PEM text, or base64 of DER or of PEM text."""
 
     certificate: _Text
     is_verified: bool | None = None
 
 
-class CertificateBody(Wire):
+class CertificateBody(Sent):
     """A certificate to upload."""
 
     properties: CertificateWish
 
 
-class ProofBody(Wire):
+class ProofBody(Sent):
     """A certificate that the CA signed, in the same forms; its common name is the code."""
 
     certificate: _Text
 
 
-class CertificateProperties(Wire):
+class CertificateProperties(Shown):
     """A CA's certificate, as it is shown; `certificate` is base64 of DER."""
 
     subject: str
@@ -74,7 +75,7 @@ class CertificateProperties(Wire):
     verification_code: str | None = None
 
 
-class CertificateResource(Wire):
+class CertificateResource(Shown):
     """A certificate as a resource."""
 
     id: str
@@ -84,27 +85,22 @@ class CertificateResource(Wire):
     properties: CertificateProperties
 
 
-class CertificatePage(Wire):
-    """Certificates: all of them."""
-
-    value: list[CertificateResource]
-
-
-def _routes(below: str, route_class: type[DevicesRoute], *, created: int) -> APIRouter:
+def _routes(name: str, below: str, route_class: type[DevicesRoute], *, created: int) -> APIRouter:
     """The routes of hubs or of provisioning services; `created` is the status of a new one."""
-    router = APIRouter(route_class=route_class, dependencies=[Version])
+    router = APIRouter(
+        route_class=route_class, generate_unique_id_function=partial(operation_id, router=name)
+    )
     one = below + "/certificates/{certificate}"
-    shown = {"response_model_exclude_none": True}
 
-    @router.get(below + "/certificates", **shown)  # type: ignore[arg-type]
+    @router.get(below + "/certificates", response_model_exclude_none=True)
     @needs(Permission.READ)
-    async def list_(request: Request) -> CertificatePage:
+    async def list_(request: Request) -> Page[CertificateResource]:
         """Every certificate, by name."""
         of = described_of(request)
         found = await services_of(request).uploaded_certificates.list_all(of.owner)
-        return CertificatePage(value=[_body(of, each) for each in found])
+        return Page(value=[_body(of, each) for each in found])
 
-    @router.get(one, **shown)  # type: ignore[arg-type]
+    @router.get(one, response_model_exclude_none=True)
     @needs(Permission.READ)
     async def get(request: Request, certificate: str) -> CertificateResource:
         """One certificate."""
@@ -112,14 +108,19 @@ def _routes(below: str, route_class: type[DevicesRoute], *, created: int) -> API
         found = await services_of(request).uploaded_certificates.get(of.owner, certificate)
         return _body(of, found)
 
-    @router.put(one, **shown, responses={created: {"model": CertificateResource}})  # type: ignore[arg-type]
+    @router.put(
+        one,
+        status_code=created,
+        response_model_exclude_none=True,
+        dependencies=CHANGES,
+        responses=(replaced(CertificateResource) if created != 200 else {}) | answers(409, 412),
+    )
     @needs(Permission.WRITE_SERVICES)
     async def put(
         request: Request,
         certificate: str,
         body: CertificateBody,
         response: Response,
-        etag: IfMatch,
     ) -> CertificateResource:
         """Uploads a certificate, or another in its place."""
         of = described_of(request)
@@ -128,42 +129,56 @@ def _routes(below: str, route_class: type[DevicesRoute], *, created: int) -> API
             certificate,
             body.properties.certificate,
             verified=body.properties.is_verified is True,
-            if_match=etag,
+            if_match=if_match(request),
             by=actor_of(request),
         )
-        response.status_code = created if is_new else 200
+        if not is_new:
+            response.status_code = 200
         return _body(of, put)
 
-    @router.delete(one, status_code=204)
+    @router.delete(one, status_code=204, dependencies=CHANGES, responses=answers(412))
     @needs(Permission.WRITE_SERVICES)
-    async def delete(request: Request, certificate: str, etag: IfMatch) -> Response:
+    async def delete(request: Request, certificate: str) -> Response:
         """Deletes a certificate."""
         await services_of(request).uploaded_certificates.delete(
-            described_of(request).owner, certificate, if_match=etag, by=actor_of(request)
+            described_of(request).owner,
+            certificate,
+            if_match=if_match(request),
+            by=actor_of(request),
         )
         return Response(status_code=204)
 
-    @router.post(one + "/generateVerificationCode", **shown)  # type: ignore[arg-type]
+    @router.post(
+        one + "/generateVerificationCode",
+        response_model_exclude_none=True,
+        dependencies=CHANGES,
+        responses=answers(412),
+    )
     @needs(Permission.WRITE_SERVICES)
-    async def generate_verification_code(
-        request: Request, certificate: str, etag: IfMatch
-    ) -> CertificateResource:
+    async def generate_verification_code(request: Request, certificate: str) -> CertificateResource:
         """Draws a code that the CA's key is to sign."""
         of = described_of(request)
         found = await services_of(request).uploaded_certificates.new_code(
-            of.owner, certificate, if_match=etag, by=actor_of(request)
+            of.owner, certificate, if_match=if_match(request), by=actor_of(request)
         )
         return _body(of, found, with_code=True)
 
-    @router.post(one + "/verify", **shown)  # type: ignore[arg-type]
+    @router.post(
+        one + "/verify",
+        response_model_exclude_none=True,
+        dependencies=CHANGES,
+        responses=answers(412),
+    )
     @needs(Permission.WRITE_SERVICES)
-    async def verify(
-        request: Request, certificate: str, body: ProofBody, etag: IfMatch
-    ) -> CertificateResource:
+    async def verify(request: Request, certificate: str, body: ProofBody) -> CertificateResource:
         """Takes the proof that the CA's key is the uploader's."""
         of = described_of(request)
         found = await services_of(request).uploaded_certificates.verify(
-            of.owner, certificate, body.certificate, if_match=etag, by=actor_of(request)
+            of.owner,
+            certificate,
+            body.certificate,
+            if_match=if_match(request),
+            by=actor_of(request),
         )
         return _body(of, found)
 
@@ -171,8 +186,8 @@ def _routes(below: str, route_class: type[DevicesRoute], *, created: int) -> API
 
 
 # The SDK of provisioning services takes nothing but 200.
-of_hubs: Final = _routes(HUBS + "/{hub}", HubRoute, created=201)
-of_services: Final = _routes(SERVICES + "/{service}", ServiceRoute, created=200)
+of_hubs: Final = _routes("of_hubs", HUBS + "/{hub}", HubRoute, created=201)
+of_services: Final = _routes("of_services", SERVICES + "/{service}", ServiceRoute, created=200)
 
 
 def _body(
