@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "fleetroot"
 # Errors whose message is their reason, and calls whose argument is one.
 ERRORS = {"Unauthorized": 0, "TokenInvalid": 0, "Throttled": 0}
 CALLS = {"refuse": 1, "report": 1, "_refused": 0, "_advised": 0}
+ANSWERS = {"NameAvailability"}  # whose `reason` is of the wire, and refuses nothing
 # Counted by their code, or of the operator's own doing and told to nobody else.
 BY_CODE = {"database: ", "server certificate unusable: "}
 ROOMS = ("gateway", "hub", "provisioning", "registry", "api", "sas.py")
@@ -37,6 +38,8 @@ def given_reasons() -> set[str]:
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name in ANSWERS:
+                continue
             at = ERRORS.get(name, CALLS.get(name))
             reasons = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
             if at is not None and at < len(node.args):
