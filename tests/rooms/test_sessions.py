@@ -21,7 +21,7 @@ from workbench import Workbench
 DEVICE = "dev-1"
 OTHER_NAMESPACE = (
     "INSERT INTO namespaces SELECT 'other', 'other', 'other', subscription_id, resource_group, "
-    "created_at, tags, etag, updated_at, deleted_at FROM namespaces"
+    "created_at, tags, etag, updated_at, deleted_at, location FROM namespaces"
 )
 
 

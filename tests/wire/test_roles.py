@@ -60,6 +60,10 @@ NEEDS = {
     ("GET", "/fleetroot/namespaces/default/policies/default"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default/authorities"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default/authorities/none"): Permission.READ,
+    ("GET", "/fleetroot/namespaces/default/authorities/none/revocationList"): Permission.READ,
+    ("PUT", "/fleetroot/namespaces/default/authorities/none/revocationList"): (
+        Permission.WRITE_CREDENTIALS
+    ),
     ("GET", "/fleetroot/namespaces"): Permission.READ,
     ("PUT", "/fleetroot/namespaces/x"): Permission.WRITE_SERVICES,
     ("PATCH", "/fleetroot/namespaces/default"): Permission.WRITE_SERVICES,
