@@ -64,6 +64,16 @@ NEEDS = {
     ("PUT", "/fleetroot/namespaces/default/authorities/none/revocationList"): (
         Permission.WRITE_CREDENTIALS
     ),
+    ("POST", "/fleetroot/namespaces/default/incidents/certificates"): Permission.READ,
+    ("POST", "/fleetroot/namespaces/default/incidents/summary"): Permission.READ,
+    ("POST", "/fleetroot/namespaces/default/incidents/export"): Permission.READ,
+    ("GET", "/fleetroot/namespaces/default/incidents/revocations"): Permission.READ,
+    ("GET", "/fleetroot/namespaces/default/incidents/revocations/none"): Permission.READ,
+    ("POST", "/fleetroot/namespaces/default/incidents/revocations"): Permission.WRITE_CREDENTIALS,
+    ("POST", "/fleetroot/namespaces/default/incidents/revocations/none/cancel"): (
+        Permission.WRITE_CREDENTIALS
+    ),
+    ("GET", "/fleetroot/devices/dev-1/timeline"): Permission.READ,
     ("GET", "/fleetroot/namespaces"): Permission.READ,
     ("PUT", "/fleetroot/namespaces/x"): Permission.WRITE_SERVICES,
     ("PATCH", "/fleetroot/namespaces/default"): Permission.WRITE_SERVICES,
