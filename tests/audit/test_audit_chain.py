@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -61,6 +62,17 @@ async def test_log_that_nobody_touched_is_verified(bench: Workbench) -> None:
     assert found.checkpoints == 3
     assert found.open_entries == 2
     assert found.entries == len(lines) - 3 - 2
+
+
+async def test_checkpoints_that_are_written_beside_each_other_are_one_chain(
+    bench: Workbench,
+) -> None:
+    """As at a stop, whose last call finds another one still under way."""
+    await write(bench, [f"device/{n}" for n in range(5)])
+    await asyncio.gather(*(bench.audit_log.write() for _ in range(4)))
+    lines = (await export(bench)).splitlines()
+    found = verified(lines, bench.audit_log.public_key)
+    assert (found.wrong, len(checkpoints(lines))) == ([], 1)
 
 
 async def test_log_of_thousands_is_verified(bench: Workbench) -> None:

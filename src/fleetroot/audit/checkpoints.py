@@ -104,8 +104,11 @@ class Checkpoints:
         if not entries:
             return False
         made = chain.sign(self._signing_key, entries, last, now)
-        await self._store.write(
-            lambda tx: tx.run(
+
+        def unit(tx: Transaction) -> bool:
+            if tx.first(_LAST) != last:
+                return False  # another call was first, perhaps one that was cancelled meanwhile
+            tx.run(
                 _INSERT,
                 number=made.number,
                 first_seq=made.first_seq,
@@ -113,8 +116,9 @@ class Checkpoints:
                 statement=made.statement,
                 signature=made.signature,
             )
-        )
-        return len(entries) == MAX_ENTRIES
+            return True
+
+        return not await self._store.write(unit) or len(entries) == MAX_ENTRIES
 
 
 def settled(entries: list[LoggedEntry], last_seq: int, now: datetime) -> list[LoggedEntry]:
