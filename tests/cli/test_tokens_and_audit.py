@@ -37,6 +37,17 @@ async def test_token_is_made_used_and_revoked(data: Path, fleet: Fleet) -> None:
     assert (await run("status", *as_reader, data=data)).code == 1
 
 
+async def test_token_for_one_namespace_says_which(data: Path, fleet: Fleet) -> None:
+    made = await fleet.http.put("/fleetroot/namespaces/plant", json={"credential": False})
+    of_plant = ("token", "create", "painter", "--role", "reader", "--namespace", "Plant")
+    assert "reader on plant" in (await ok(*of_plant, data=data)).out
+    assert "plant" in (await ok("token", "list", data=data)).out
+    await fleet.http.delete("/fleetroot/namespaces/plant")
+    listed = json.loads((await ok("token", "list", "--json", data=data)).out)
+    scopes = {each["name"]: each["namespace"] for each in listed}
+    assert scopes == {"bootstrap": None, "painter": made.json()["id"]}
+
+
 async def test_commands_survive_the_rotation_of_the_first_token(data: Path, fleet: Fleet) -> None:
     before = json.loads((data / "bootstrap.json").read_text())["adminToken"]
     await ok("token", "rotate", "bootstrap", "--overlap", "0", data=data)

@@ -370,3 +370,16 @@ async def test_body_over_a_megabyte_is_413(fleet: Fleet, chunked: bool) -> None:
     assert answer.status_code == 413
     assert answer.json()["errorCode"] == 413001
     assert answer.json().keys() == ERROR_FIELDS
+
+
+async def test_role_of_an_issuer_says_on_which_namespace_it_is(fleet: Fleet) -> None:
+    await fleet.http.put("/fleetroot/namespaces/plant", json={"credential": False})
+    roles = {
+        "painters": {"role": "reader", "namespace": "plant"},
+        "admins": {"role": "owner", "namespace": None},
+    }
+    body = {"issuer": "https://login.example", "audience": "fleetroot", "roles": roles}
+    put = await fleet.http.put("/fleetroot/oidc-issuers/login", json=body)
+    assert put.json()["roles"] == roles
+    [listed] = (await fleet.http.get("/fleetroot/oidc-issuers")).json()["value"]
+    assert listed["roles"] == roles

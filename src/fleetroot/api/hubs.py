@@ -12,6 +12,7 @@ from fleetroot.access import Permission
 from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.description import answers
+from fleetroot.api.namespaces import namespace_names
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import HubRoute
 from fleetroot.api.services import services_of
@@ -121,11 +122,6 @@ async def link(request: Request, hub: str, body: LinkBody) -> HubAnswer:
     namespace = await services.namespaces.get(body.namespace)
     linked = await services.hub_administration.link(hub, namespace, by=actor_of(request))
     return await _answer(request, linked)
-
-
-async def namespace_names(request: Request) -> dict[str, str]:
-    """The names of all namespaces, by their ids."""
-    return {each.id: each.name for each in await services_of(request).namespaces.list_all()}
 
 
 async def _answer(request: Request, found: DescribedHub) -> HubAnswer:

@@ -8,7 +8,7 @@ from cryptography import x509
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleetroot.access import Permission
+from fleetroot.access import EVERYWHERE, Grant, Permission
 from fleetroot.access.approvals import Guarded
 from fleetroot.api.access import EverywhereRoute, NamespaceRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
@@ -209,6 +209,17 @@ def _certificate(pem: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem.encode())
     except (ValueError, x509.InvalidVersion) as error:
         raise InvalidArgument("offlineRoot: not a certificate in PEM") from error
+
+
+async def namespace_names(request: Request) -> dict[str, str]:
+    """The names of all namespaces, by their ids."""
+    return {each.id: each.name for each in await services_of(request).namespaces.list_all()}
+
+
+def scope_name(grant: Grant, names: dict[str, str]) -> str | None:
+    """The name of the namespace that a role is on; the id of one that is gone; None: everything."""
+    scope = grant.namespace_id
+    return None if scope is EVERYWHERE else names.get(scope, scope)
 
 
 def _namespace(namespace: Namespace) -> NamespaceAnswer:

@@ -11,6 +11,7 @@ from fleetroot.access import EVERYWHERE, Grant, OidcIssuer, Permission, Role
 from fleetroot.api.access import OperatorRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.description import answers
+from fleetroot.api.namespaces import namespace_names, scope_name
 from fleetroot.api.services import Services, services_of
 
 router = APIRouter(prefix="/fleetroot/oidc-issuers", route_class=OperatorRoute)
@@ -62,8 +63,9 @@ class IssuerAnswer(Answer):
 @needs(Permission.READ)
 async def list_(request: Request) -> Listed[IssuerAnswer]:
     """Every issuer, by name."""
-    services = services_of(request)
-    return Listed(value=[_shown(services, one) for one in await services.access.oidc_issuers()])
+    names = await namespace_names(request)
+    found = await services_of(request).access.oidc_issuers()
+    return Listed(value=[_shown(one, names) for one in found])
 
 
 @router.put("/{name}", responses=answers(409))
@@ -81,7 +83,7 @@ async def put(request: Request, name: str, body: IssuerBody) -> IssuerAnswer:
         created_at=services.clock.now(),
     )
     await services.access.put_oidc_issuer(issuer, by=actor_of(request))
-    return _shown(services, issuer)
+    return _shown(issuer, await namespace_names(request))
 
 
 @router.delete("/{name}", status_code=204)
@@ -98,18 +100,14 @@ async def _grant(services: Services, body: GrantBody) -> Grant:
     return Grant(body.role, (await services.registry.namespace(body.namespace)).id)
 
 
-def _shown(services: Services, issuer: OidcIssuer) -> IssuerAnswer:
-    namespace = services.namespace
+def _shown(issuer: OidcIssuer, names: dict[str, str]) -> IssuerAnswer:
     return IssuerAnswer(
         name=issuer.name,
         issuer=issuer.issuer,
         audience=issuer.audience,
         role_claim=issuer.role_claim,
         roles={
-            value: GrantAnswer(
-                role=grant.role,
-                namespace=namespace.name if grant.namespace_id == namespace.id else None,
-            )
+            value: GrantAnswer(role=grant.role, namespace=scope_name(grant, names))
             for value, grant in issuer.roles.items()
         },
         ca=issuer.ca,

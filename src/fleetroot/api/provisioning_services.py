@@ -12,7 +12,7 @@ from fleetroot.access import Permission
 from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.description import answers
-from fleetroot.api.hubs import namespace_names
+from fleetroot.api.namespaces import namespace_names
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import ServiceRoute
 from fleetroot.api.services import services_of

@@ -16,7 +16,8 @@ from fleetroot.access.access import DEFAULT_LIFETIME, DEFAULT_OVERLAP, FIRST
 from fleetroot.api.access import OperatorRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.description import answers
-from fleetroot.api.services import Services, services_of
+from fleetroot.api.namespaces import namespace_names, scope_name
+from fleetroot.api.services import services_of
 
 router = APIRouter(prefix="/fleetroot/tokens", route_class=OperatorRoute)
 
@@ -78,8 +79,8 @@ class NewToken(TokenAnswer):
 @needs(Permission.READ)
 async def list_(request: Request) -> Listed[TokenAnswer]:
     """Every token, oldest first."""
-    services = services_of(request)
-    return Listed(value=[_shown(services, token) for token in await services.access.tokens()])
+    found, names = await services_of(request).access.tokens(), await namespace_names(request)
+    return Listed(value=[_shown(request, token, names) for token in found])
 
 
 @router.post("", status_code=201, responses=answers(404, 409))
@@ -96,7 +97,7 @@ async def create(request: Request, body: CreateBody) -> NewToken:
         lifetime=timedelta(days=body.days),
         by=actor_of(request),
     )
-    return _new(services, token, text)
+    return await _new(request, token, text)
 
 
 @router.post("/{name}/rotate")
@@ -112,29 +113,29 @@ async def rotate(request: Request, name: str, body: RotateBody | None = None) ->
     )
     if token.name == FIRST:
         services.keep_first_token(text)
-    return _new(services, token, text)
+    return await _new(request, token, text)
 
 
 @router.post("/{name}/revoke")
 @needs(Permission.WRITE_ACCESS)
 async def revoke(request: Request, name: str) -> TokenAnswer:
     """Ends a token."""
-    services = services_of(request)
-    return _shown(services, await services.access.revoke_token(name, by=actor_of(request)))
+    token = await services_of(request).access.revoke_token(name, by=actor_of(request))
+    return _shown(request, token, await namespace_names(request))
 
 
-def _new(services: Services, token: Token, text: TokenText) -> NewToken:
-    return NewToken(**dict(_shown(services, token)), token=text.text)
+async def _new(request: Request, token: Token, text: TokenText) -> NewToken:
+    shown = _shown(request, token, await namespace_names(request))
+    return NewToken(**dict(shown), token=text.text)
 
 
-def _shown(services: Services, token: Token) -> TokenAnswer:
-    namespace = services.namespace
+def _shown(request: Request, token: Token, names: dict[str, str]) -> TokenAnswer:
     return TokenAnswer(
         id=token.id,
         name=token.name,
         role=token.grant.role,
-        namespace=namespace.name if token.grant.namespace_id == namespace.id else None,
-        status=token.status(services.clock.now()),
+        namespace=scope_name(token.grant, names),
+        status=token.status(services_of(request).clock.now()),
         created_by=token.created_by,
         created_at=token.created_at,
         rotated_at=token.rotated_at,
