@@ -19,21 +19,34 @@ from fleet import Fleet
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 SEED = 20261123
-CASES = 500  # at least, of each of the four shares
+CASES = 350  # at least, of each of the six shares
 NAMESPACES = "^/fleetroot/namespaces"
+SERVICES = "^/fleetroot/(hubs|provisioning-services)"
+DEVICES = "/Microsoft.Devices/"
 SHARES = {
-    "management": ("--include-tag", "management"),
+    "registries": ("--include-tag", "management", "--exclude-path-regex", DEVICES),
+    "devices": ("--include-path-regex", DEVICES),
     "namespaces": ("--include-path-regex", NAMESPACES),
-    "operator": ("--include-tag", "operator", "--exclude-path-regex", NAMESPACES),
+    "services": ("--include-path-regex", SERVICES),
+    "operator": ("--include-tag", "operator", "--exclude-path-regex", f"{NAMESPACES}|{SERVICES}"),
     "enrollments": ("--include-tag", "provisioning service", "--include-tag", "server"),
 }
-EXAMPLES = {"management": 10, "namespaces": 20, "operator": 10, "enrollments": 40}
+EXAMPLES = {
+    "registries": 10,
+    "devices": 10,
+    "namespaces": 10,
+    "services": 10,
+    "operator": 10,
+    "enrollments": 40,
+}
 # Names that are there, so that calls come further than to a 404; and those that come and go.
 CONFIG = """
 [dictionaries]
 names = {{ values = ["default", "spare"] }}
 devices = {{ values = ["dev-1", "dev-2"] }}
 namespaces = {{ values = ["default", "other"] }}
+keys = {{ values = ["iothubowner", "provisioningserviceowner"] }}
+hosts = {{ values = ["{hostname}", "spare.{hostname}"] }}
 etags = {{ values = ["*"] }}
 
 [parameters]
@@ -41,6 +54,11 @@ etags = {{ values = ["*"] }}
 "path.group" = "{group}"
 "path.namespace" = "default"
 "path.name" = {{ dictionary = "names", probability = 0.8 }}
+"path.hub" = {{ dictionary = "names", probability = 0.8 }}
+"path.service" = {{ dictionary = "names", probability = 0.8 }}
+"path.certificate" = {{ dictionary = "names", probability = 0.8 }}
+"path.key" = {{ dictionary = "keys", probability = 0.8 }}
+"path.host_name" = {{ dictionary = "hosts", probability = 0.8 }}
 "path.group_id" = {{ dictionary = "names", probability = 0.8 }}
 "path.registration_id" = {{ dictionary = "devices", probability = 0.8 }}
 "path.device_id" = {{ dictionary = "devices", probability = 0.8 }}
@@ -79,7 +97,9 @@ async def run(fleet: Fleet, folder: Path, *arguments: str) -> tuple[int, dict[st
     config, report = folder / "schemathesis.toml", folder / "report.json"
     config.write_text(
         CONFIG.format(
-            subscription=fleet.bootstrap["subscriptionId"], group=fleet.bootstrap["resourceGroup"]
+            subscription=fleet.bootstrap["subscriptionId"],
+            group=fleet.bootstrap["resourceGroup"],
+            hostname=fleet.bootstrap["hostname"],
         )
     )
     process = await asyncio.create_subprocess_exec(
@@ -109,6 +129,9 @@ async def test_no_answer_is_a_server_error_or_undescribed(
     await fleet.enroll("dev-1")
     spare = {"name": "spare", "role": "reader"}
     assert (await fleet.http.post("/fleetroot/tokens", json=spare)).status_code == 201
+    for kind in ("hubs", "provisioning-services"):
+        made = await fleet.http.put(f"/fleetroot/{kind}/spare", json={})
+        assert made.status_code == 201
     code, report, out = await run(
         fleet, tmp_path, *SHARES[share], "--max-examples", str(EXAMPLES[share])
     )

@@ -135,6 +135,8 @@ async def test_revocation_can_be_cancelled(fleet: Fleet, issued: dict[str, Any])
         {"enrollment": "a", "enrollmentGroup": "b"},
         {"devices": ["d"] * 1001},
         {"devices": [""]},
+        {"devices": ["d"], "from": "0001-01-01T00:00:00+10:00"},  # not a time of UTC
+        {"devices": ["d"], "from": 1},
         {"devices": ["d"], "from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
         {"devices": ["d"], "pace": 0},
         {"devices": ["d"], "reason": "because"},
