@@ -39,6 +39,7 @@ def service_calls(path: str) -> dict[tuple[str, str], Permission]:
     }
 
 
+_INCIDENTS = "/fleetroot/namespaces/default/incidents"
 # What every call needs.
 NEEDS = {
     **service_calls("/fleetroot/hubs/default"),
@@ -49,6 +50,7 @@ NEEDS = {
     ("GET", "/fleetroot/devices"): Permission.READ,
     ("GET", "/fleetroot/devices/dev-1"): Permission.READ,
     ("GET", "/fleetroot/devices/dev-1/explanation"): Permission.READ,
+    ("GET", "/fleetroot/devices/dev-1/timeline"): Permission.READ,
     ("GET", "/fleetroot/registrations/dev-1/explanation"): Permission.READ,
     ("GET", "/fleetroot/refusals"): Permission.READ,
     ("GET", "/fleetroot/certificates"): Permission.READ,
@@ -61,19 +63,17 @@ NEEDS = {
     ("GET", "/fleetroot/namespaces/default/authorities"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default/authorities/none"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default/authorities/none/revocationList"): Permission.READ,
-    ("PUT", "/fleetroot/namespaces/default/authorities/none/revocationList"): (
-        Permission.WRITE_CREDENTIALS
-    ),
-    ("POST", "/fleetroot/namespaces/default/incidents/certificates"): Permission.READ,
-    ("POST", "/fleetroot/namespaces/default/incidents/summary"): Permission.READ,
-    ("POST", "/fleetroot/namespaces/default/incidents/export"): Permission.READ,
-    ("GET", "/fleetroot/namespaces/default/incidents/revocations"): Permission.READ,
-    ("GET", "/fleetroot/namespaces/default/incidents/revocations/none"): Permission.READ,
-    ("POST", "/fleetroot/namespaces/default/incidents/revocations"): Permission.WRITE_CREDENTIALS,
-    ("POST", "/fleetroot/namespaces/default/incidents/revocations/none/cancel"): (
-        Permission.WRITE_CREDENTIALS
-    ),
-    ("GET", "/fleetroot/devices/dev-1/timeline"): Permission.READ,
+    (
+        "PUT",
+        "/fleetroot/namespaces/default/authorities/none/revocationList",
+    ): Permission.WRITE_CREDENTIALS,
+    ("POST", f"{_INCIDENTS}/certificates"): Permission.READ,
+    ("POST", f"{_INCIDENTS}/summary"): Permission.READ,
+    ("POST", f"{_INCIDENTS}/export"): Permission.READ,
+    ("GET", f"{_INCIDENTS}/revocations"): Permission.READ,
+    ("GET", f"{_INCIDENTS}/revocations/none"): Permission.READ,
+    ("POST", f"{_INCIDENTS}/revocations"): Permission.WRITE_CREDENTIALS,
+    ("POST", f"{_INCIDENTS}/revocations/none/cancel"): Permission.WRITE_CREDENTIALS,
     ("GET", "/fleetroot/namespaces"): Permission.READ,
     ("PUT", "/fleetroot/namespaces/x"): Permission.WRITE_SERVICES,
     ("PATCH", "/fleetroot/namespaces/default"): Permission.WRITE_SERVICES,
