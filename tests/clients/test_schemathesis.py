@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from fleet import Fleet
+from openssl_ca import OpensslCa
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 SEED = 20261123
-CASES = 350  # at least, of each of the six shares
+CASES = 500  # at least, of each of the six shares
 NAMESPACES = "^/fleetroot/namespaces"
 SERVICES = "^/fleetroot/(hubs|provisioning-services)"
 DEVICES = "/Microsoft.Devices/"
@@ -129,9 +130,13 @@ async def test_no_answer_is_a_server_error_or_undescribed(
     await fleet.enroll("dev-1")
     spare = {"name": "spare", "role": "reader"}
     assert (await fleet.http.post("/fleetroot/tokens", json=spare)).status_code == 201
+    ca = {"certificate": OpensslCa.root(tmp_path).pem}
     for kind in ("hubs", "provisioning-services"):
         made = await fleet.http.put(f"/fleetroot/{kind}/spare", json={})
         assert made.status_code == 201
+        for name in ("default", "spare"):
+            path = f"/fleetroot/{kind}/{name}/certificates/{name}"
+            assert (await fleet.http.put(path, json=ca)).status_code == 201
     code, report, out = await run(
         fleet, tmp_path, *SHARES[share], "--max-examples", str(EXAMPLES[share])
     )

@@ -383,3 +383,10 @@ async def test_role_of_an_issuer_says_on_which_namespace_it_is(fleet: Fleet) -> 
     assert put.json()["roles"] == roles
     [listed] = (await fleet.http.get("/fleetroot/oidc-issuers")).json()["value"]
     assert listed["roles"] == roles
+
+
+@pytest.mark.parametrize("text", ["é", "====", "a b"])
+async def test_revocation_list_that_is_not_base64_is_a_bad_request(fleet: Fleet, text: str) -> None:
+    path = "/fleetroot/namespaces/default/authorities/none/revocationList"
+    answer = await fleet.http.put(path, json={"crl": text})
+    assert (answer.status_code, answer.json()["message"]) == (400, "crl: not base64")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Literal
 
 from cryptography import x509
@@ -132,7 +131,7 @@ async def publish_list(
     of = await services.namespaces.get(namespace)
     try:
         crl = base64.b64decode(body.crl, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise InvalidArgument("crl: not base64") from None
     head = await services.offline_lists.publish(of, authority_id, crl, by=actor_of(request))
     return PublishedListAnswer(
