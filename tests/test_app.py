@@ -177,6 +177,12 @@ def test_first_start_is_ready_in_time(tmp_path: Path) -> None:
     assert best < READY_SECONDS
 
 
+def test_start_does_not_wait_for_the_apis_of_operators() -> None:
+    program = "import sys, fleetroot.app; print('fleetroot.api.applications' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"False"
+
+
 def test_says_how_to_reach_it(server: Up) -> None:
     assert "ready" in server.stdout
 

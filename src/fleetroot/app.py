@@ -26,13 +26,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleetroot import __version__, bootstrap
 from fleetroot.access.access import Access
 from fleetroot.access.approvals import Guarded
-from fleetroot.api.applications import (
-    DevicePort,
-    console_application,
-    http_application,
-    https_application,
-)
 from fleetroot.api.device_registrations import DeviceRegistrations
+from fleetroot.api.ports import DevicePort, console_port, http_application, https_port
 from fleetroot.api.services import Services
 from fleetroot.audit import Entry
 from fleetroot.audit.audit import AuditLog
@@ -377,11 +372,11 @@ class Server:
         self.metrics.add_gauges(self._gauges)
         bodies = settings.http_body_bytes
         plain.app = http_application(services, self._refusals, bodies)
-        console.app = console_application(services, self._refusals, bodies)
+        console.app = console_port(services, self._refusals, bodies)
         https.app = DevicePort(
             DeviceRegistrations(self.provisioning, self._refusals, self.clock),
             MqttOverWebSocket(self._device_connection, self._refusals),
-            https_application(services, self._refusals, bodies, self.metrics.registry),
+            https_port(services, self._refusals, bodies, self.metrics.registry),
         )
 
     def _http_server(self, app: ASGIApp) -> HttpServer:

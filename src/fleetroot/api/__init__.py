@@ -3,7 +3,7 @@
 Like every wire it parses, calls one method of a room, and encodes the answer; domain errors become
 answers in `errors`, once. It may import the rooms, and the bodies that `gateway` shares with it.
 
-- `applications`: which routes answer on which port.
+- `ports`: what stands on each port at once; `applications`: the routes that are built on demand.
 - `operator`: devices, certificates, events and status, for the CLI and the console.
 - `device_registrations`: the provisioning device API.
 - `enrollments`: the provisioning service API.

@@ -1,4 +1,4 @@
-"""The ASGI applications of the ports: which routes answer where."""
+"""The APIs of operators and services: which routes answer on which port."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Final
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleetroot.api import (
     access_keys,
@@ -17,7 +16,6 @@ from fleetroot.api import (
     crls,
     device_administration,
     enrollments,
-    errors,
     explain,
     hubs,
     incidents,
@@ -25,7 +23,6 @@ from fleetroot.api import (
     namespaces,
     oidc_issuers,
     operator,
-    pki_distribution,
     policies,
     provisioning_services,
     server,
@@ -47,11 +44,9 @@ from fleetroot.api.description import (
     OPERATOR_API,
     PROVISIONING_API,
     SERVER,
-    operation_id,
 )
-from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
+from fleetroot.api.ports import application
 from fleetroot.api.services import Services
-from fleetroot.api.tracing import Traced
 from fleetroot.gateway.refusals import Refusals
 
 OPERATOR: Final = (
@@ -113,30 +108,11 @@ def https_application(
     return app
 
 
-class DevicePort:
-    """The HTTPS port: devices first, by a way of their own; everybody else behind them."""
-
-    def __init__(
-        self, registrations: DeviceRegistrations, websockets: ASGIApp, others: ASGIApp
-    ) -> None:
-        self._registrations = registrations
-        self._websockets = websockets
-        self._others = others
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self._websockets(scope, receive, send)
-        elif (path := parse_path(scope["raw_path"])) is not None:
-            await self._registrations.answer(path, scope, receive, send)
-        else:
-            await self._others(scope, receive, send)
-
-
 def console_application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
     """The console port: the operator and management APIs and their description, for clients that
     must not be asked for a certificate.
     """
-    app = _application(services, refusals, max_body_bytes)
+    app = application(services, refusals, max_body_bytes)
     for router in OPERATOR:
         app.include_router(router, tags=[OPERATOR_API])
     for router in MANAGEMENT:
@@ -144,29 +120,4 @@ def console_application(services: Services, refusals: Refusals, max_body_bytes: 
     for router in (server.health, server.description):
         app.include_router(router, tags=[SERVER])
     app.state.document = None
-    return app
-
-
-def http_application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
-    """The plain port: what is public and carries its own protection."""
-    app = _application(services, refusals, max_body_bytes)
-    app.include_router(pki_distribution.router)
-    return app
-
-
-def _application(services: Services, refusals: Refusals, max_body_bytes: int) -> FastAPI:
-    app = FastAPI(
-        title="Fleetroot",
-        version=services.version,
-        openapi_url=None,  # FastAPI's own is for everybody; `server.openapi` is not
-        redirect_slashes=False,
-        generate_unique_id_function=operation_id,
-    )
-    app.state.services = services
-    app.state.refusals = refusals
-    errors.install(app, refusals, services.clock)
-    app.add_middleware(
-        errors.BodyLimit, limit=max_body_bytes, refusals=refusals, clock=services.clock
-    )
-    app.add_middleware(Traced)
     return app
