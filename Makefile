@@ -6,8 +6,9 @@ FUZZ_SECONDS ?= 600
 BIN := .venv/bin
 PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 
-# What is not about a database, or about SQLite's own files, runs once.
-ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark
+# What is not about a database, or about SQLite's own files, or asks what other tests ask, by way of
+# commands and SDKs, runs once.
+ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark cli agent clients
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test up bench fuzz hostile lint format lock clean
