@@ -11,7 +11,7 @@ PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark cli agent clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up bench fuzz hostile lint format lock clean
+.PHONY: help install demo test coverage up bench fuzz hostile lint format lock clean
 
 help:  ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,9 +24,12 @@ demo: .venv/.installed .venv-sdk/.installed  ## Run the main job from nothing, e
 
 test: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run all tests from nothing
 	@tools/debian-packages test
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-append \
-	  --cov-report=term:skip-covered --database=postgresql $(ONCE:%=--ignore=tests/%) tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --database=postgresql \
+	  $(ONCE:%=--ignore=tests/%) tests
+
+coverage: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run all tests on SQLite, and say what they did not reach
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered tests
 
 up: .venv/.installed  ## Start a server on ./data
 	@$(BIN)/fleetroot up
