@@ -11,7 +11,8 @@ when one stops counting. It may import `pki`, `custody`, `storage` and `bus`; it
 - `assignment`: what a device is to be on a hub, the words that provisioning and hubs share;
   `hub_trust`: what is asked of hubs when CAs follow each other or end; `hub_references`: what is
   asked of provisioning when a hub goes; `host_names`: of the ports, when one comes.
-- `access_keys`, `uploaded_certificates`: what hubs and provisioning services both have.
+- `access_keys`, `uploaded_certificates`: what hubs and provisioning services both have;
+  `resource_administration`: what operators do alike with the two.
 - `issuance`: signing a leaf, and recording it before anybody sees it.
 - `succession`: how one issuing CA follows another.
 - `namespace_administration`, `policy_administration`, `lifecycle`, `registry`: the room's faces:

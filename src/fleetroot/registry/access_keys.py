@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fleetroot import audit
-from fleetroot.audit import Action, Actor, Entry
+from fleetroot.audit import Action, Actor
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
-from fleetroot.registry import shared_access
+from fleetroot.registry import service_resources, shared_access
 from fleetroot.registry.service_resources import Owner
 from fleetroot.registry.shared_access import SharedAccessPolicy, WhichKey
 from fleetroot.storage import Store, Transaction
@@ -27,12 +26,7 @@ class AccessKeys:
         def unit(tx: Transaction) -> list[SharedAccessPolicy]:
             found = shared_access.all_(tx, self._sealer, owner.id)
             details = {"policies": [policy.name for policy in found]}
-            audit.append(
-                tx,
-                Entry(
-                    now, by, Action.READ_KEYS, owner.subject, owner.namespace_id, details=details
-                ),
-            )
+            service_resources.log(tx, Action.READ_KEYS, owner, by, now, details)
             return found
 
         return await self._store.write(unit)
@@ -48,12 +42,7 @@ class AccessKeys:
         def unit(tx: Transaction) -> SharedAccessPolicy:
             found = shared_access.get(tx, self._sealer, owner.id, name)
             details = {"policies": [name]}
-            audit.append(
-                tx,
-                Entry(
-                    now, by, Action.READ_KEYS, owner.subject, owner.namespace_id, details=details
-                ),
-            )
+            service_resources.log(tx, Action.READ_KEYS, owner, by, now, details)
             return found
 
         return await self._store.write(unit)
@@ -71,12 +60,7 @@ class AccessKeys:
         def unit(tx: Transaction) -> SharedAccessPolicy:
             rotated = shared_access.rotate(tx, self._sealer, owner.id, name, which)
             details = {"policy": name, "key": which.value}
-            audit.append(
-                tx,
-                Entry(
-                    now, by, Action.ROTATE_KEY, owner.subject, owner.namespace_id, details=details
-                ),
-            )
+            service_resources.log(tx, Action.ROTATE_KEY, owner, by, now, details)
             return rotated
 
         return await self._store.write(unit)

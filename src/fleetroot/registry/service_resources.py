@@ -12,6 +12,8 @@ from typing import Final
 
 from sqlalchemy import bindparam, delete, select, update
 
+from fleetroot import audit
+from fleetroot.audit import Action, Actor, Entry
 from fleetroot.errors import AlreadyExists, EtagMismatch, InvalidArgument
 from fleetroot.ids import canonical
 from fleetroot.registry import etags
@@ -35,6 +37,11 @@ class ServiceKind(StrEnum):
 
     HUB = "hub"
     PROVISIONING_SERVICE = "provisioning-service"
+
+    @property
+    def words(self) -> str:
+        """As messages name it."""
+        return self.value.replace("-", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +186,19 @@ def update_(tx: Transaction, owner_id: str, said: Description, now: datetime) ->
 def remove(tx: Transaction, owner_id: str) -> None:
     """Removes a description with what it is of."""
     tx.run(_REMOVE, owner=owner_id)
+
+
+def log(
+    tx: Transaction,
+    action: Action,
+    owner: Owner,
+    by: Actor,
+    now: datetime,
+    details: Mapping[str, object] | None = None,
+) -> None:
+    """Appends to the audit log what was done to a hub or provisioning service."""
+    entry = Entry(now, by, action, owner.subject, owner.namespace_id, details=details or {})
+    audit.append(tx, entry)
 
 
 def check_precondition(
