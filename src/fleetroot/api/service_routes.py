@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from fastapi import Request
 
 from fleetroot.access import EVERYWHERE, Permission
 from fleetroot.api.access import OperatorRoute, authenticate
 from fleetroot.api.services import services_of
 from fleetroot.errors import NotFound
-from fleetroot.hub.administration import DescribedHub
-from fleetroot.provisioning.service_administration import DescribedService
-
-Described: TypeAlias = DescribedHub | DescribedService
+from fleetroot.registry.resource_administration import Described
 
 
 class _OneRoute(OperatorRoute):

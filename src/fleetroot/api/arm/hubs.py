@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, model_validator
 
-from fleetroot.access import EVERYWHERE, Permission
+from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, needs
 from fleetroot.api.arm.resources import (
     SUCCEEDED,
@@ -29,33 +29,34 @@ from fleetroot.api.arm.service_bodies import (
     ShownRule,
     SkuBody,
     TagsBody,
+    check_unsaid,
     description,
-    shown_rule,
-    shown_rules,
     sku_body,
-    system_data,
+    tracked,
     wanted_policies,
+)
+from fleetroot.api.arm.service_calls import (
+    all_keys,
+    availability,
+    deleted,
+    keys_of_one,
+    listed,
+    retagged,
 )
 from fleetroot.api.arm.service_routing import (
     HUBS,
     SUBSCRIPTION,
     HubRoute,
-    caller_of,
     hub_of,
-    is_listed,
     namespace_wanted,
     namespaces_by_id,
     there_of,
 )
 from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
-from fleetroot.errors import InvalidArgument, NotFound
-from fleetroot.hub.administration import DescribedHub
-from fleetroot.ids import check_name
-from fleetroot.registry import etags
+from fleetroot.hub.administration import DescribedHub, HubAdministration
 from fleetroot.registry.model import Namespace
 
-TYPE: Final = "Microsoft.Devices/IotHubs"
 _HUB: Final = HUBS + "/{hub}"
 router = APIRouter(route_class=HubRoute)
 
@@ -82,17 +83,16 @@ class HubWish(Sent):
 
     @model_validator(mode="after")
     def _keeps_what_it_says(self) -> HubWish:
-        refused = {
-            "disableLocalAuth": self.disable_local_auth,
-            "disableDeviceSAS": self.disable_device_sas,
-            "disableModuleSAS": self.disable_module_sas,
-            "publicNetworkAccess": self.public_network_access == "Disabled",
-            "ipFilterRules": self.ip_filter_rules,
-            "networkRuleSets": self.network_rule_sets,
-        }
-        for name, said in refused.items():
-            if said:
-                raise ValueError(f"{name} is not supported")
+        check_unsaid(
+            {
+                "disableLocalAuth": self.disable_local_auth,
+                "disableDeviceSAS": self.disable_device_sas,
+                "disableModuleSAS": self.disable_module_sas,
+                "publicNetworkAccess": self.public_network_access == "Disabled",
+                "ipFilterRules": self.ip_filter_rules,
+                "networkRuleSets": self.network_rule_sets,
+            }
+        )
         return self
 
 
@@ -150,7 +150,7 @@ async def put(
     """Creates a hub (201), or replaces what was said of it (200)."""
     registry = body.properties.device_registry
     wanted = registry.namespace_resource_id if registry else None
-    put, created = await services_of(request).hub_administration.put(
+    put, created = await _room(request).put(
         await namespace_wanted(request, wanted, there_of(request)),
         hub,
         description(subscription, group, body.location, body.tags, body.sku),
@@ -175,25 +175,14 @@ async def get(request: Request) -> HubResource:
 @needs(Permission.WRITE_SERVICES)
 async def patch(request: Request, hub: str, body: TagsBody) -> HubResource:
     """Replaces a hub's tags."""
-    if body.tags is None:
-        there = hub_of(request)
-        etags.check(if_match(request), there.resource.etag)
-        return await _shown(request, there)
-    changed = await services_of(request).hub_administration.set_tags(
-        hub, body.tags, if_match=if_match(request), by=actor_of(request)
-    )
-    return await _shown(request, changed)
+    return await _shown(request, await retagged(request, _room(request), hub, body.tags))
 
 
 @router.delete(_HUB, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
 async def delete(request: Request, hub: str) -> Response:
     """Deletes a hub to which nothing is linked."""
-    if there_of(request) is not None:
-        await services_of(request).hub_administration.delete(
-            hub, if_match=if_match(request), by=actor_of(request)
-        )
-    return Response(status_code=204)
+    return await deleted(request, _room(request), hub)
 
 
 @router.get(HUBS, response_model_exclude_none=True)
@@ -214,63 +203,41 @@ async def list_by_subscription(request: Request) -> Page[HubResource]:
 @needs(Permission.READ)
 async def check_name_availability(request: Request, body: NameBody) -> NameAvailability:
     """Whether a hub can have this name."""
-    caller_of(request).require(Permission.READ, EVERYWHERE)
-    try:
-        check_name(body.name, "hub")
-        await services_of(request).hub_administration.get(body.name)
-    except InvalidArgument as error:
-        return NameAvailability(name_available=False, reason="Invalid", message=error.message)
-    except NotFound:
-        return NameAvailability(name_available=True)
-    message = f"the name {body.name} is taken"
-    return NameAvailability(name_available=False, reason="AlreadyExists", message=message)
+    return await availability(request, _room(request), body.name)
 
 
 @router.post(_HUB + "/listkeys", response_model_exclude_none=True)
 @needs(Permission.READ_SECRETS)
 async def list_keys(request: Request) -> Page[ShownRule]:
     """A hub's shared access policies with their keys."""
-    owner = hub_of(request).owner
-    found = await services_of(request).access_keys.read_all(owner, by=actor_of(request))
-    return Page(value=shown_rules(found))
+    return await all_keys(request)
 
 
 @router.post(_HUB + "/IotHubKeys/{key}/listkeys")
 @needs(Permission.READ_SECRETS)
 async def list_key(request: Request, key: str) -> ShownRule:
     """One of a hub's shared access policies with its keys."""
-    owner = hub_of(request).owner
-    return shown_rule(await services_of(request).access_keys.read(owner, key, by=actor_of(request)))
+    return await keys_of_one(request, key)
+
+
+def _room(request: Request) -> HubAdministration:
+    return services_of(request).hub_administration
 
 
 async def _page(request: Request) -> Page[HubResource]:
     namespaces = await namespaces_by_id(request)
-    found = await services_of(request).hub_administration.list_all()
-    return Page(value=[_body(hub, namespaces) for hub in found if is_listed(request, hub)])
+    found = await listed(request, _room(request))
+    return Page(value=[_body(one, namespaces) for one in found])
 
 
 async def _shown(request: Request, found: DescribedHub) -> HubResource:
     return _body(found, await namespaces_by_id(request))
 
 
-def hub_path(found: DescribedHub) -> str:
-    """The resource id of a hub."""
-    said = found.resource.description
-    return (
-        f"/subscriptions/{said.subscription_id}/resourceGroups/{said.resource_group}"
-        f"/providers/{TYPE}/{found.hub.name}"
-    )
-
-
 def _body(found: DescribedHub, namespaces: dict[str, Namespace]) -> HubResource:
     said, namespace = found.resource.description, namespaces.get(found.hub.namespace_id)
     return HubResource(
-        id=hub_path(found),
-        name=found.hub.name,
-        type=TYPE,
-        location=said.location,
-        tags=dict(said.tags),
-        etag=found.resource.etag,
+        **dict(tracked(found, found.hub.created_at)),
         sku=sku_body(said),
         properties=HubProperties(
             host_name=found.hub.host_name,
@@ -279,5 +246,4 @@ def _body(found: DescribedHub, namespaces: dict[str, Namespace]) -> HubResource:
             if namespace
             else None,
         ),
-        system_data=system_data(found.hub.created_at, found.resource),
     )

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field, model_validator
 
 from fleetroot import sas
-from fleetroot.access import EVERYWHERE, Permission
+from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, needs
 from fleetroot.api.arm.resources import (
     SUCCEEDED,
@@ -31,19 +31,24 @@ from fleetroot.api.arm.service_bodies import (
     SkuBody,
     TagsBody,
     Word,
+    check_unsaid,
     description,
-    shown_rule,
-    shown_rules,
     sku_body,
-    system_data,
+    tracked,
     wanted_policies,
+)
+from fleetroot.api.arm.service_calls import (
+    all_keys,
+    availability,
+    deleted,
+    keys_of_one,
+    listed,
+    retagged,
 )
 from fleetroot.api.arm.service_routing import (
     SERVICES,
     SUBSCRIPTION,
     ServiceRoute,
-    caller_of,
-    is_listed,
     namespace_wanted,
     namespaces_by_id,
     service_of,
@@ -51,16 +56,13 @@ from fleetroot.api.arm.service_routing import (
 )
 from fleetroot.api.description import answers, replaced
 from fleetroot.api.services import services_of
-from fleetroot.errors import InvalidArgument, NotFound
-from fleetroot.ids import check_name
+from fleetroot.errors import InvalidArgument
 from fleetroot.provisioning.hub_links import MAX_LINKS, MAX_WEIGHT, WantedLink
 from fleetroot.provisioning.model import Allocation
-from fleetroot.provisioning.service_administration import DescribedService
+from fleetroot.provisioning.service_administration import DescribedService, ServiceAdministration
 from fleetroot.provisioning.services import Link
-from fleetroot.registry import etags
 from fleetroot.registry.model import Namespace
 
-TYPE: Final = "Microsoft.Devices/provisioningServices"
 _SERVICE: Final = SERVICES + "/{service}"
 _HIDDEN: Final = "****"  # in the place of a key: as it is shown, and as it comes back
 router = APIRouter(route_class=ServiceRoute)
@@ -133,14 +135,13 @@ class ServiceWish(Sent):
 
     @model_validator(mode="after")
     def _keeps_what_it_says(self) -> ServiceWish:
-        refused = {
-            "disableLocalAuth": self.disable_local_auth,
-            "publicNetworkAccess": self.public_network_access == "Disabled",
-            "ipFilterRules": self.ip_filter_rules,
-        }
-        for name, said in refused.items():
-            if said:
-                raise ValueError(f"{name} is not supported")
+        check_unsaid(
+            {
+                "disableLocalAuth": self.disable_local_auth,
+                "publicNetworkAccess": self.public_network_access == "Disabled",
+                "ipFilterRules": self.ip_filter_rules,
+            }
+        )
         return self
 
 
@@ -199,7 +200,7 @@ async def put(
     wish, there, etag = body.properties, there_of(request), if_match(request)
     registries = wish.device_registry_namespaces
     wanted = registries[0].resource_id if registries else None
-    put, created = await services_of(request).provisioning_services.put(
+    put, created = await _room(request).put(
         await namespace_wanted(request, wanted, there),
         service,
         description(subscription, group, body.location, body.tags, body.sku),
@@ -228,25 +229,14 @@ async def get(request: Request) -> ServiceResource:
 @needs(Permission.WRITE_SERVICES)
 async def patch(request: Request, service: str, body: TagsBody) -> ServiceResource:
     """Replaces a provisioning service's tags."""
-    if body.tags is None:
-        there = service_of(request)
-        etags.check(if_match(request), there.resource.etag)
-        return await _shown(request, there)
-    changed = await services_of(request).provisioning_services.set_tags(
-        service, body.tags, if_match=if_match(request), by=actor_of(request)
-    )
-    return await _shown(request, changed)
+    return await _shown(request, await retagged(request, _room(request), service, body.tags))
 
 
 @router.delete(_SERVICE, status_code=204, dependencies=CHANGES, responses=answers(409, 412))
 @needs(Permission.WRITE_SERVICES)
 async def delete(request: Request, service: str) -> Response:
     """Deletes a provisioning service without enrollments."""
-    if there_of(request) is not None:
-        await services_of(request).provisioning_services.delete(
-            service, if_match=if_match(request), by=actor_of(request)
-        )
-    return Response(status_code=204)
+    return await deleted(request, _room(request), service)
 
 
 @router.get(SERVICES, response_model_exclude_none=True)
@@ -269,64 +259,42 @@ async def list_by_subscription(request: Request) -> Page[ServiceResource]:
 @needs(Permission.READ)
 async def check_name_availability(request: Request, body: NameBody) -> NameAvailability:
     """Whether a provisioning service can have this name."""
-    caller_of(request).require(Permission.READ, EVERYWHERE)
-    try:
-        check_name(body.name, "provisioning service")
-        await services_of(request).provisioning_services.get(body.name)
-    except InvalidArgument as error:
-        return NameAvailability(name_available=False, reason="Invalid", message=error.message)
-    except NotFound:
-        return NameAvailability(name_available=True)
-    message = f"the name {body.name} is taken"
-    return NameAvailability(name_available=False, reason="AlreadyExists", message=message)
+    return await availability(request, _room(request), body.name)
 
 
 @router.post(_SERVICE + "/listkeys", response_model_exclude_none=True)
 @needs(Permission.READ_SECRETS)
 async def list_keys(request: Request) -> Page[ShownRule]:
     """A provisioning service's shared access policies with their keys."""
-    owner = service_of(request).owner
-    found = await services_of(request).access_keys.read_all(owner, by=actor_of(request))
-    return Page(value=shown_rules(found))
+    return await all_keys(request)
 
 
 @router.post(_SERVICE + "/keys/{key}/listkeys")
 @needs(Permission.READ_SECRETS)
 async def list_key(request: Request, key: str) -> ShownRule:
     """One of a provisioning service's shared access policies with its keys."""
-    owner = service_of(request).owner
-    return shown_rule(await services_of(request).access_keys.read(owner, key, by=actor_of(request)))
+    return await keys_of_one(request, key)
+
+
+def _room(request: Request) -> ServiceAdministration:
+    return services_of(request).provisioning_services
 
 
 async def _page(request: Request) -> Page[ServiceResource]:
     namespaces = await namespaces_by_id(request)
-    found = await services_of(request).provisioning_services.list_all()
-    return Page(value=[_body(one, namespaces) for one in found if is_listed(request, one)])
+    found = await listed(request, _room(request))
+    return Page(value=[_body(one, namespaces) for one in found])
 
 
 async def _shown(request: Request, found: DescribedService) -> ServiceResource:
     return _body(found, await namespaces_by_id(request))
 
 
-def service_path(found: DescribedService) -> str:
-    """The resource id of a provisioning service."""
-    said = found.resource.description
-    return (
-        f"/subscriptions/{said.subscription_id}/resourceGroups/{said.resource_group}"
-        f"/providers/{TYPE}/{found.service.name}"
-    )
-
-
 def _body(found: DescribedService, namespaces: dict[str, Namespace]) -> ServiceResource:
     said, service = found.resource.description, found.service
     namespace = namespaces.get(service.namespace_id)
     return ServiceResource(
-        id=service_path(found),
-        name=service.name,
-        type=TYPE,
-        location=said.location,
-        tags=dict(said.tags),
-        etag=found.resource.etag,
+        **dict(tracked(found, service.created_at)),
         resourcegroup=said.resource_group,
         subscriptionid=said.subscription_id,
         sku=sku_body(said),
@@ -340,7 +308,6 @@ def _body(found: DescribedService, namespaces: dict[str, Namespace]) -> ServiceR
             if namespace
             else None,
         ),
-        system_data=system_data(service.created_at, found.resource),
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from fleetroot import sas
-from fleetroot.api.arm.resources import Sent, Shown, SystemData, Tags
+from fleetroot.api.arm.resources import Resource, Sent, Shown, SystemData, Tags
 from fleetroot.errors import InvalidArgument
-from fleetroot.registry.service_resources import Description, ServiceResource
+from fleetroot.registry.resource_administration import Described
+from fleetroot.registry.service_resources import Description, ServiceKind
 from fleetroot.registry.shared_access import Right, SharedAccessPolicy, WantedPolicy
 
+_TYPES: Final = {
+    ServiceKind.HUB: "Microsoft.Devices/IotHubs",
+    ServiceKind.PROVISIONING_SERVICE: "Microsoft.Devices/provisioningServices",
+}
 _Key = Annotated[str, Field(max_length=128)]
 Word = Annotated[str, Field(max_length=256)]
 
@@ -109,9 +114,43 @@ def sku_body(said: Description) -> SkuBody:
     return SkuBody(name=said.sku, tier=tier, capacity=said.capacity)
 
 
-def system_data(created_at: datetime, resource: ServiceResource) -> SystemData:
-    """When it was made and changed last."""
-    return SystemData.of(created_at, resource.updated_at)
+def type_of(found: Described) -> str:
+    """Its type of resource."""
+    return _TYPES[found.owner.kind]
+
+
+def path_of(found: Described) -> str:
+    """Its resource id."""
+    said = found.resource.description
+    return (
+        f"/subscriptions/{said.subscription_id}/resourceGroups/{said.resource_group}"
+        f"/providers/{type_of(found)}/{found.owner.name}"
+    )
+
+
+def tracked(found: Described, created_at: datetime) -> Resource:
+    """A hub or provisioning service as any resource is shown."""
+    said = found.resource.description
+    return Resource(
+        id=path_of(found),
+        name=found.owner.name,
+        type=type_of(found),
+        location=said.location,
+        tags=dict(said.tags),
+        etag=found.resource.etag,
+        system_data=SystemData.of(created_at, found.resource.updated_at),
+    )
+
+
+def check_unsaid(said: Mapping[str, object]) -> None:
+    """Lets properties pass, by their names, that would keep somebody out and are not built.
+
+    Raises:
+        ValueError: one is asked for.
+    """
+    for name, wanted in said.items():
+        if wanted:
+            raise ValueError(f"{name} is not supported")
 
 
 def _rights(text: str) -> frozenset[Right]:

@@ -6,7 +6,7 @@ making one, is for roles on everything; lists show what the caller may see.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final
 
 from fastapi import Request
 
@@ -19,11 +19,11 @@ from fleetroot.hub.administration import DescribedHub
 from fleetroot.ids import canonical
 from fleetroot.provisioning.service_administration import DescribedService
 from fleetroot.registry.model import Namespace
+from fleetroot.registry.resource_administration import Described
 
 SUBSCRIPTION: Final = "/subscriptions/{subscription}/providers/Microsoft.Devices"
 HUBS: Final = PROVIDER + "/Microsoft.Devices/IotHubs"
 SERVICES: Final = PROVIDER + "/Microsoft.Devices/provisioningServices"
-Described: TypeAlias = DescribedHub | DescribedService
 
 
 class DevicesRoute(ArmRoute):
@@ -90,10 +90,11 @@ class ServiceRoute(DevicesRoute):
 
 
 def _is_here(request: Request, found: Described) -> bool:
+    """Whether it is in the path's subscription and, if the path names one, resource group."""
     path, said = request.path_params, found.resource.description
-    return canonical(path["subscription"]) == canonical(said.subscription_id) and canonical(
-        path["group"]
-    ) == canonical(said.resource_group)
+    if canonical(path["subscription"]) != canonical(said.subscription_id):
+        return False
+    return "group" not in path or canonical(path["group"]) == canonical(said.resource_group)
 
 
 def caller_of(request: Request) -> Caller:
@@ -116,22 +117,12 @@ def service_of(request: Request) -> DescribedService:
     return found
 
 
-def described_of(request: Request) -> Described:
-    """The hub or provisioning service that the path names."""
-    found: Described = request.state.described
-    return found
-
-
 def is_listed(request: Request, found: Described) -> bool:
     """Whether a list shows this: of the path's subscription and resource group, and of a namespace
     that the caller may read.
     """
-    path, said = request.path_params, found.resource.description
-    if canonical(path["subscription"]) != canonical(said.subscription_id):
-        return False
-    if "group" in path and canonical(path["group"]) != canonical(said.resource_group):
-        return False
-    return caller_of(request).may(Permission.READ, found.owner.namespace_id)
+    may_see = caller_of(request).may(Permission.READ, found.owner.namespace_id)
+    return may_see and _is_here(request, found)
 
 
 async def namespaces_by_id(request: Request) -> dict[str, Namespace]:

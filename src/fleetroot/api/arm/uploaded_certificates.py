@@ -19,25 +19,21 @@ from pydantic import Field
 
 from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, needs
-from fleetroot.api.arm.hubs import TYPE as HUB_TYPE
-from fleetroot.api.arm.hubs import hub_path
-from fleetroot.api.arm.provisioning_services import TYPE as SERVICE_TYPE
-from fleetroot.api.arm.provisioning_services import service_path
 from fleetroot.api.arm.resources import Page, Sent, Shown
 from fleetroot.api.arm.routing import CHANGES, if_match
+from fleetroot.api.arm.service_bodies import path_of, type_of
 from fleetroot.api.arm.service_routing import (
     HUBS,
     SERVICES,
-    Described,
     DevicesRoute,
     HubRoute,
     ServiceRoute,
-    described_of,
 )
 from fleetroot.api.description import answers, operation_id, replaced
+from fleetroot.api.service_routes import described_of
 from fleetroot.api.services import services_of
-from fleetroot.hub.administration import DescribedHub
 from fleetroot.pki import MAX_CERTIFICATE_TEXT
+from fleetroot.registry.resource_administration import Described
 from fleetroot.registry.uploaded_certificates import UploadedCertificate
 
 _Text = Annotated[str, Field(max_length=MAX_CERTIFICATE_TEXT)]
@@ -193,16 +189,11 @@ of_services: Final = _routes("of_services", SERVICES + "/{service}", ServiceRout
 def _body(
     of: Described, found: UploadedCertificate, *, with_code: bool = False
 ) -> CertificateResource:
-    path, type_ = (
-        (hub_path(of), HUB_TYPE)
-        if isinstance(of, DescribedHub)
-        else (service_path(of), SERVICE_TYPE)
-    )
     certificate = x509.load_der_x509_certificate(found.certificate)
     return CertificateResource(
-        id=f"{path}/certificates/{found.name}",
+        id=f"{path_of(of)}/certificates/{found.name}",
         name=found.name,
-        type=f"{type_}/Certificates",
+        type=f"{type_of(of)}/Certificates",
         etag=found.etag,
         properties=CertificateProperties(
             subject=certificate.subject.rfc4514_string(),
