@@ -9,7 +9,8 @@ import click
 from fleetroot.cli.access_keys import add_key_commands
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.namespaces import namespace_option
-from fleetroot.cli.output import json_option, print_fields, print_json, print_table, when
+from fleetroot.cli.output import json_option, print_json, print_table, when
+from fleetroot.cli.service_commands import add_service_commands, print_service
 from fleetroot.cli.tags import parse_tags, shown_tags
 from fleetroot.cli.uploaded_certificates import add_certificate_commands
 
@@ -19,10 +20,6 @@ _ROOT = "/fleetroot/hubs"
 @click.group()
 def hub() -> None:
     """Create, list, show, tag, link and delete hubs; their keys and CA certificates."""
-
-
-add_key_commands(hub, _ROOT)
-add_certificate_commands(hub, _ROOT)
 
 
 @hub.command("list")
@@ -55,62 +52,27 @@ def create(
 ) -> None:
     """Create a hub; the server shows a certificate for its host name at once."""
     body = {"namespace": namespace, "hostName": host_name, "tags": parse_tags(tags)}
-    _print(client.put(f"{_ROOT}/{quoted(name)}", body), as_json)
+    print_service(client.put(f"{_ROOT}/{quoted(name)}", body), _fields, as_json)
 
 
-@hub.command()
-@click.argument("name")
-@json_option
-@asks_server
-def show(client: Client, name: str, as_json: bool) -> None:
-    """Show one hub."""
-    _print(client.get(f"{_ROOT}/{quoted(name)}"), as_json)
+def _fields(found: dict[str, Any]) -> dict[str, str]:
+    return {
+        "Hub": found["name"],
+        "Host name": found["hostName"],
+        "Namespace": found["namespace"],
+        "Tags": shown_tags(found),
+        "Created": when(found["createdAt"]),
+        "Etag": found["etag"],
+    }
 
 
-@hub.command()
-@click.argument("name")
-@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="In place of all tags.")
-@json_option
-@asks_server
-def update(client: Client, name: str, tags: tuple[str, ...], as_json: bool) -> None:
-    """Replace a hub's tags."""
-    _print(client.patch(f"{_ROOT}/{quoted(name)}", {"tags": parse_tags(tags)}), as_json)
-
-
-@hub.command()
-@click.argument("name")
-@click.option("--namespace", required=True)
-@json_option
-@asks_server
-def link(client: Client, name: str, namespace: str, as_json: bool) -> None:
-    """Let a hub without devices belong to another namespace."""
-    _print(client.post(f"{_ROOT}/{quoted(name)}/link", {"namespace": namespace}), as_json)
-
-
-@hub.command()
-@click.argument("name")
-@json_option
-@asks_server
-def delete(client: Client, name: str, as_json: bool) -> None:
-    """Delete a hub, with the identities and twins of its devices."""
-    client.delete(f"{_ROOT}/{quoted(name)}")
-    if as_json:
-        print_json({"deleted": name})
-    else:
-        click.echo(f"{name}: deleted")
-
-
-def _print(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    print_fields(
-        {
-            "Hub": found["name"],
-            "Host name": found["hostName"],
-            "Namespace": found["namespace"],
-            "Tags": shown_tags(found),
-            "Created": when(found["createdAt"]),
-            "Etag": found["etag"],
-        }
-    )
+add_service_commands(
+    hub,
+    _ROOT,
+    "hub",
+    _fields,
+    link_help="Let a hub without devices belong to another namespace.",
+    delete_help="Delete a hub, with the identities and twins of its devices.",
+)
+add_key_commands(hub, _ROOT)
+add_certificate_commands(hub, _ROOT)

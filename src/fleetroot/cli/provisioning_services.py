@@ -9,7 +9,8 @@ import click
 from fleetroot.cli.access_keys import add_key_commands
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.namespaces import namespace_option
-from fleetroot.cli.output import json_option, print_fields, print_json, print_table, when
+from fleetroot.cli.output import json_option, print_json, print_table, when
+from fleetroot.cli.service_commands import add_service_commands, print_service
 from fleetroot.cli.tags import parse_tags, shown_tags
 from fleetroot.cli.uploaded_certificates import add_certificate_commands
 
@@ -22,10 +23,6 @@ def provisioning_service() -> None:
     """Create, list, show, tag, link and delete provisioning services; their keys, hubs and CA
     certificates.
     """
-
-
-add_key_commands(provisioning_service, _ROOT)
-add_certificate_commands(provisioning_service, _ROOT)
 
 
 @provisioning_service.command("list")
@@ -67,36 +64,7 @@ def create(
         "allocationPolicy": allocation_policy,
         "tags": parse_tags(tags),
     }
-    _print(client.put(f"{_ROOT}/{quoted(name)}", body), as_json)
-
-
-@provisioning_service.command()
-@click.argument("name")
-@json_option
-@asks_server
-def show(client: Client, name: str, as_json: bool) -> None:
-    """Show one provisioning service."""
-    _print(client.get(f"{_ROOT}/{quoted(name)}"), as_json)
-
-
-@provisioning_service.command()
-@click.argument("name")
-@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="In place of all tags.")
-@json_option
-@asks_server
-def update(client: Client, name: str, tags: tuple[str, ...], as_json: bool) -> None:
-    """Replace a provisioning service's tags."""
-    _print(client.patch(f"{_ROOT}/{quoted(name)}", {"tags": parse_tags(tags)}), as_json)
-
-
-@provisioning_service.command()
-@click.argument("name")
-@click.option("--namespace", required=True)
-@json_option
-@asks_server
-def link(client: Client, name: str, namespace: str, as_json: bool) -> None:
-    """Let a provisioning service that is not used belong to another namespace."""
-    _print(client.post(f"{_ROOT}/{quoted(name)}/link", {"namespace": namespace}), as_json)
+    print_service(client.put(f"{_ROOT}/{quoted(name)}", body), _fields, as_json)
 
 
 @provisioning_service.command("link-hub")
@@ -118,7 +86,9 @@ def link_hub(
 ) -> None:
     """Let a provisioning service assign devices to a hub, or change how."""
     body = {"allocationWeight": weight, "applyAllocationPolicy": allocate}
-    _print(client.put(f"{_ROOT}/{quoted(name)}/hubs/{quoted(host_name)}", body), as_json)
+    print_service(
+        client.put(f"{_ROOT}/{quoted(name)}/hubs/{quoted(host_name)}", body), _fields, as_json
+    )
 
 
 @provisioning_service.command("unlink-hub")
@@ -135,43 +105,37 @@ def unlink_hub(client: Client, name: str, host_name: str, as_json: bool) -> None
         click.echo(f"{host_name}: unlinked")
 
 
-@provisioning_service.command()
-@click.argument("name")
-@json_option
-@asks_server
-def delete(client: Client, name: str, as_json: bool) -> None:
-    """Delete a provisioning service without enrollments."""
-    client.delete(f"{_ROOT}/{quoted(name)}")
-    if as_json:
-        print_json({"deleted": name})
-    else:
-        click.echo(f"{name}: deleted")
-
-
 def _hubs(found: dict[str, Any]) -> str:
     return ", ".join(hub["name"] for hub in found["iotHubs"]) or "-"
 
 
-def _print(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
+def _fields(found: dict[str, Any]) -> dict[str, str]:
     hubs = [
         f"{hub['hostName']} (weight {hub['allocationWeight']})"
         if hub["applyAllocationPolicy"]
         else f"{hub['hostName']} (where an enrollment names it)"
         for hub in found["iotHubs"]
     ]
-    print_fields(
-        {
-            "Provisioning service": found["name"],
-            "ID scope": found["idScope"],
-            "Host name": found["hostName"],
-            "Namespace": found["namespace"],
-            "Allocation": found["allocationPolicy"],
-            "Hubs": ", ".join(hubs) or "-",
-            "Tags": shown_tags(found),
-            "Created": when(found["createdAt"]),
-            "Etag": found["etag"],
-        }
-    )
+    return {
+        "Provisioning service": found["name"],
+        "ID scope": found["idScope"],
+        "Host name": found["hostName"],
+        "Namespace": found["namespace"],
+        "Allocation": found["allocationPolicy"],
+        "Hubs": ", ".join(hubs) or "-",
+        "Tags": shown_tags(found),
+        "Created": when(found["createdAt"]),
+        "Etag": found["etag"],
+    }
+
+
+add_service_commands(
+    provisioning_service,
+    _ROOT,
+    "provisioning service",
+    _fields,
+    link_help="Let a provisioning service that is not used belong to another namespace.",
+    delete_help="Delete a provisioning service without enrollments.",
+)
+add_key_commands(provisioning_service, _ROOT)
+add_certificate_commands(provisioning_service, _ROOT)
