@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
+from fastapi import Query
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import SkipJsonSchema
@@ -27,6 +28,12 @@ Hex = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]*$"}, mode="serialization"),
 ]
 """Lower-case hexadecimal."""
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+"""How long a page may be."""
+
+RowNumber = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
+"""A row behind which or before which a page begins."""
 
 Nothing = SkipJsonSchema[None]
 """Of a field that is left out where there is nothing, with the default `left_out()`."""

@@ -121,13 +121,15 @@ def with_refusals(described: Responses, error_body: type[BaseModel] = ErrorBody)
     }
 
 
-def operation_id(route: APIRoute, *, router: str | None = None) -> str:
+def operation_id(route: APIRoute, *, area: str | None = None, router: str | None = None) -> str:
     """`area_call`: the module of the endpoint and its name, with `router` between them where a
-    module has the same calls in more than one. Clients are generated from it.
+    module has the same calls in more than one. Clients are generated from it: calls of a module
+    that was split keep the `area` that they had.
     """
-    module = route.endpoint.__module__.partition("fleetroot.api.")[2]
-    area = module.split(".") if router is None else (*module.split("."), router)
-    return "_".join((*area, route.name.strip("_")))
+    places = (area or route.endpoint.__module__.partition("fleetroot.api.")[2]).split(".")
+    if router is not None:
+        places.append(router)
+    return "_".join((*places, route.name.strip("_")))
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -13,13 +13,8 @@ from fastapi import APIRouter, Query, Request
 from fleetroot.access import Permission
 from fleetroot.api.access import OperatorRoute, needs
 from fleetroot.api.answers import Answer, Listed, Time
-from fleetroot.api.operator import (
-    CertificateAnswer,
-    DeviceAnswer,
-    certificate_body,
-    device_body,
-    policy_names,
-)
+from fleetroot.api.certificates import CertificateAnswer, certificate_body
+from fleetroot.api.devices import DeviceAnswer, device_body, policy_names
 from fleetroot.api.services import services_of
 from fleetroot.gateway.reasons import ADVICE
 from fleetroot.gateway.refusal_history import Record, RefusalHistory, SubjectKind

@@ -71,9 +71,9 @@ class Description:
     capacity: int = 1
 
     @classmethod
-    def within(cls, namespace: Namespace) -> Description:
-        """Of one that was made beside its namespace, with nothing else said."""
-        return cls(namespace.subscription_id, namespace.resource_group)
+    def within(cls, namespace: Namespace, tags: Mapping[str, str] | None = None) -> Description:
+        """Of one that was made beside its namespace, with nothing else said than tags."""
+        return cls(namespace.subscription_id, namespace.resource_group, tags=tags or {})
 
     def check(self) -> None:
         """Raises:
