@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from fleetroot.access import Permission
 from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.bodies import Body, HostName, Name, ServiceTags
 from fleetroot.api.description import answers
 from fleetroot.api.namespaces import namespace_names
 from fleetroot.api.preconditions import IfMatch
@@ -23,33 +21,25 @@ _PREFIX = "/fleetroot/hubs"
 everywhere = APIRouter(prefix=_PREFIX, route_class=EverywhereRoute)
 router = APIRouter(prefix=_PREFIX + "/{hub}", route_class=HubRoute)
 
-_Name = Annotated[str, Field(max_length=64)]
-_HostName = Annotated[str, Field(min_length=1, max_length=253)]
-_Tags = Annotated[dict[str, str], Field(max_length=50)]
 
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
-
-
-class HubBody(_Body):
+class HubBody(Body):
     """A hub to make; without a host name it gets one under the server's domain."""
 
-    namespace: _Name = "default"
-    host_name: _HostName | None = None
-    tags: _Tags = {}
+    namespace: Name = "default"
+    host_name: HostName | None = None
+    tags: ServiceTags = Field(default={})
 
 
-class TagsBody(_Body):
+class TagsBody(Body):
     """What may be changed of a hub."""
 
-    tags: _Tags
+    tags: ServiceTags
 
 
-class LinkBody(_Body):
+class LinkBody(Body):
     """The namespace that a hub is to belong to."""
 
-    namespace: _Name
+    namespace: Name
 
 
 class HubAnswer(Answer):
@@ -80,7 +70,7 @@ async def create(request: Request, hub: str, body: HubBody | None = None) -> Hub
     """Makes a hub."""
     services, body = services_of(request), body or HubBody()
     namespace = await services.namespaces.get(body.namespace)
-    said = Description(namespace.subscription_id, namespace.resource_group, tags=body.tags)
+    said = Description.within(namespace, body.tags)
     made, _ = await services.hub_administration.put(
         namespace, hub, said, host_name=body.host_name, create_only=True, by=actor_of(request)
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from fleetroot.access import Permission
 from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
+from fleetroot.api.bodies import Body, HostName, Name, ServiceTags
 from fleetroot.api.description import answers
 from fleetroot.api.namespaces import namespace_names
 from fleetroot.api.preconditions import IfMatch
@@ -26,37 +26,29 @@ _PREFIX = "/fleetroot/provisioning-services"
 everywhere = APIRouter(prefix=_PREFIX, route_class=EverywhereRoute)
 router = APIRouter(prefix=_PREFIX + "/{service}", route_class=ServiceRoute)
 
-_Name = Annotated[str, Field(max_length=64)]
-_HostName = Annotated[str, Field(min_length=1, max_length=253)]
-_Tags = Annotated[dict[str, str], Field(max_length=50)]
 
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
-
-
-class ServiceBody(_Body):
+class ServiceBody(Body):
     """A service to make; without a host name it gets one under the server's domain."""
 
-    namespace: _Name = "default"
-    host_name: _HostName | None = None
+    namespace: Name = "default"
+    host_name: HostName | None = None
     allocation_policy: Annotated[Allocation, Field(strict=False)] = Allocation.HASHED
-    tags: _Tags = {}
+    tags: ServiceTags = Field(default={})
 
 
-class TagsBody(_Body):
+class TagsBody(Body):
     """What may be changed of a service."""
 
-    tags: _Tags
+    tags: ServiceTags
 
 
-class NamespaceBody(_Body):
+class NamespaceBody(Body):
     """The namespace that a service is to belong to."""
 
-    namespace: _Name
+    namespace: Name
 
 
-class HubLinkBody(_Body):
+class HubLinkBody(Body):
     """How a hub is linked; what is left out is kept, or as by default."""
 
     allocation_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
@@ -106,7 +98,7 @@ async def create(request: Request, service: str, body: ServiceBody | None = None
     made, _ = await services.provisioning_services.put(
         namespace,
         service,
-        Description(namespace.subscription_id, namespace.resource_group, tags=body.tags),
+        Description.within(namespace, body.tags),
         allocation=body.allocation_policy,
         host_name=body.host_name,
         create_only=True,

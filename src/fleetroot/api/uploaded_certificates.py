@@ -7,12 +7,12 @@ from typing import Annotated, Final
 
 from cryptography import x509
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, needs
 from fleetroot.api.answers import Answer, Hex, Listed, Time
+from fleetroot.api.bodies import Body
 from fleetroot.api.description import answers, operation_id, replaced
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.service_routes import HubRoute, ServiceRoute, described_of
@@ -23,11 +23,7 @@ from fleetroot.registry.uploaded_certificates import UploadedCertificate
 _Text = Annotated[str, Field(max_length=MAX_CERTIFICATE_TEXT)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel)
-
-
-class UploadBody(_Body):
+class UploadBody(Body):
     """A CA's certificate: PEM text, or base64 of DER or of PEM text; `isVerified` where no proof is
     needed.
     """
@@ -36,7 +32,7 @@ class UploadBody(_Body):
     is_verified: bool = False
 
 
-class ProofBody(_Body):
+class ProofBody(Body):
     """A certificate that the CA signed, in the same forms; its common name is the code."""
 
     certificate: _Text
