@@ -32,6 +32,7 @@ from fleetroot.api.arm.authority_bodies import (
 )
 from fleetroot.api.arm.credentials import delete_root
 from fleetroot.api.arm.key_types import wire_name
+from fleetroot.api.arm.operations import STARTS
 from fleetroot.api.arm.policies import (
     activate_issuer,
     delete_policy,
@@ -167,13 +168,7 @@ async def delete(request: Request, authority: str) -> Response:
     return Response(status_code=204)
 
 
-@router.post(
-    ONE + "/activate",
-    status_code=202,
-    dependencies=CHANGES,
-    responses=answers(409, 412),
-    response_class=Response,
-)
+@router.post(ONE + "/activate", **STARTS)
 @needs(Permission.WRITE_CREDENTIALS)
 async def activate(request: Request, authority: str, body: ActivateBody) -> Response:
     """Takes the chain that was signed for the ICA's request."""
@@ -181,13 +176,7 @@ async def activate(request: Request, authority: str, body: ActivateBody) -> Resp
     return await activate_issuer(request, authority, body.certificate_chain)
 
 
-@router.post(
-    ONE + "/revokeAndRotate",
-    status_code=202,
-    dependencies=CHANGES,
-    responses=answers(409, 412),
-    response_class=Response,
-)
+@router.post(ONE + "/revokeAndRotate", **STARTS)
 @needs(Permission.WRITE_CREDENTIALS)
 async def revoke_and_rotate(request: Request, authority: str) -> Response:
     """Revokes the ICA and puts a new one in its place. It can be set to need a second person."""

@@ -13,14 +13,15 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from fleetroot.access import EVERYWHERE, Permission
 from fleetroot.api.access import authenticate, needs
 from fleetroot.api.arm.resources import SUCCEEDED, Shown
-from fleetroot.api.arm.routing import ArmRoute, check_api_version, namespace_of
+from fleetroot.api.arm.routing import CHANGES, ArmRoute, check_api_version, namespace_of
+from fleetroot.api.description import answers
 from fleetroot.api.services import services_of
 from fleetroot.api.tracing import trace_id_of
 from fleetroot.audit import Change
@@ -29,6 +30,13 @@ from fleetroot.errors import NotFound
 
 _PREFIX: Final = "/subscriptions/{subscription}/providers/Microsoft.DeviceRegistry"
 _ID: Final = re.compile(r"([0-9a-f-]{36})\.([A-Za-z0-9_-]{1,128})", re.ASCII)
+# What a route says that changes something and answers as `accepted` does.
+STARTS: Final[dict[str, Any]] = {
+    "status_code": 202,
+    "dependencies": CHANGES,
+    "responses": answers(409, 412),
+    "response_class": Response,
+}
 _ABOUT: Final = re.compile(r"(namespace|policy)/[A-Za-z0-9-]+", re.ASCII)
 
 

@@ -11,7 +11,7 @@ from fleetroot.access.approvals import Guarded
 from fleetroot.api.access import actor_of, needs
 from fleetroot.api.arm.credentials import ONE as CREDENTIAL
 from fleetroot.api.arm.credentials import credential_path
-from fleetroot.api.arm.operations import accepted
+from fleetroot.api.arm.operations import STARTS, accepted
 from fleetroot.api.arm.policy_bodies import (
     ActivateBody,
     AuthorityConfiguration,
@@ -125,13 +125,7 @@ async def delete(request: Request, policy: str) -> Response:
     return Response(status_code=204)
 
 
-@router.post(
-    _ONE + "/revokeIssuer",
-    status_code=202,
-    dependencies=CHANGES,
-    responses=answers(409, 412),
-    response_class=Response,
-)
+@router.post(_ONE + "/revokeIssuer", **STARTS)
 @needs(Permission.WRITE_CREDENTIALS)
 async def revoke(request: Request, policy: str) -> Response:
     """Revokes the policy's CAs and puts a new one in their place. It can be set to need a second
@@ -140,13 +134,7 @@ async def revoke(request: Request, policy: str) -> Response:
     return await revoke_issuer(request, policy)
 
 
-@router.post(
-    _ONE + "/activateBringYourOwnRoot",
-    status_code=202,
-    dependencies=CHANGES,
-    responses=answers(409, 412),
-    response_class=Response,
-)
+@router.post(_ONE + "/activateBringYourOwnRoot", **STARTS)
 @needs(Permission.WRITE_CREDENTIALS)
 async def activate(request: Request, policy: str, body: ActivateBody) -> Response:
     """Takes the chain that was signed for the policy's request."""
