@@ -42,3 +42,21 @@ async def test_device_is_deleted_with_its_certificates(data: Path, fleet: Fleet)
     await mqtt.wait_closed()
     assert [c["status"] for c in await fleet.certificates()] == ["revoked"]
     assert "not registered" in await refused("devices", "delete", "dev-1", data=data)
+
+
+async def test_commands_reach_the_namespace_that_is_named(data: Path, fleet: Fleet) -> None:
+    await fleet.provision("dev-1")
+    await ok("namespace", "create", "plant", data=data)
+    there = ("--namespace", "plant")
+    made = await shown("device", "create", "dev-1", *there, data=data)
+    [listed] = await shown("device", "list", *there, data=data)
+    assert made["uuid"] == listed["uuid"]
+    for command in ("show", "timeline", "explain", "disable", "enable", "revoke"):
+        await ok("device", command, "dev-1", *there, data=data)
+    assert await shown("certificates", "list", *there, data=data) == []
+    [certificate] = await shown("certificates", "list", data=data)
+    name = certificate["sha256"]
+    assert "no certificate" in await refused("certificates", "show", name, *there, data=data)
+    assert certificate["status"] == "valid"
+    await ok("device", "delete", "dev-1", *there, data=data)
+    assert [device["deviceId"] for device in await fleet.devices()] == ["dev-1"]

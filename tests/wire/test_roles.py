@@ -39,6 +39,19 @@ def service_calls(path: str) -> dict[tuple[str, str], Permission]:
     }
 
 
+def device_calls(above: str) -> dict[tuple[str, str], Permission]:
+    """What is asked of the devices and certificates of a namespace; `above` is where they are."""
+    device = f"{above}/devices/dev-1"
+    read = ("/devices", "/certificates", "/certificates/00000000", "/devices/dev-1")
+    verbs = ("revoke", "disable", "enable")
+    return {
+        **{("GET", above + path): Permission.READ for path in read},
+        **{("GET", f"{device}/{what}"): Permission.READ for what in ("explanation", "timeline")},
+        **{(method, device): Permission.WRITE_DEVICES for method in ("PUT", "DELETE")},
+        **{("POST", f"{device}/{verb}"): Permission.WRITE_DEVICES for verb in verbs},
+    }
+
+
 _INCIDENTS = "/fleetroot/namespaces/default/incidents"
 # What every call needs.
 NEEDS = {
@@ -46,15 +59,11 @@ NEEDS = {
     **service_calls("/fleetroot/provisioning-services/default"),
     ("PUT", "/fleetroot/provisioning-services/default/hubs/x"): Permission.WRITE_SERVICES,
     ("DELETE", "/fleetroot/provisioning-services/default/hubs/x"): Permission.WRITE_SERVICES,
+    **device_calls("/fleetroot"),
+    **device_calls("/fleetroot/namespaces/default"),
     ("GET", "/fleetroot/status"): Permission.READ,
-    ("GET", "/fleetroot/devices"): Permission.READ,
-    ("GET", "/fleetroot/devices/dev-1"): Permission.READ,
-    ("GET", "/fleetroot/devices/dev-1/explanation"): Permission.READ,
-    ("GET", "/fleetroot/devices/dev-1/timeline"): Permission.READ,
     ("GET", "/fleetroot/registrations/dev-1/explanation"): Permission.READ,
     ("GET", "/fleetroot/refusals"): Permission.READ,
-    ("GET", "/fleetroot/certificates"): Permission.READ,
-    ("GET", "/fleetroot/certificates/00000000"): Permission.READ,
     ("GET", "/fleetroot/events"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default/credential"): Permission.READ,
@@ -94,11 +103,6 @@ NEEDS = {
     ("GET", "/fleetroot/crls"): Permission.READ,
     ("POST", "/fleetroot/crls/third-party"): Permission.WRITE_CREDENTIALS,
     ("DELETE", "/fleetroot/crls/third-party/none"): Permission.WRITE_CREDENTIALS,
-    ("PUT", "/fleetroot/devices/dev-1"): Permission.WRITE_DEVICES,
-    ("DELETE", "/fleetroot/devices/dev-1"): Permission.WRITE_DEVICES,
-    ("POST", "/fleetroot/devices/dev-1/revoke"): Permission.WRITE_DEVICES,
-    ("POST", "/fleetroot/devices/dev-1/disable"): Permission.WRITE_DEVICES,
-    ("POST", "/fleetroot/devices/dev-1/enable"): Permission.WRITE_DEVICES,
     ("GET", "/enrollmentGroups/default"): Permission.READ_SECRETS,
     ("GET", "/enrollments/dev-1"): Permission.READ_SECRETS,
     ("PUT", "/enrollments/dev-1"): Permission.WRITE_ENROLLMENTS,

@@ -7,18 +7,20 @@ names none cannot be made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request
 
 from fleetroot.access import EVERYWHERE, Caller, Permission
+from fleetroot.api.description import operation_id
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
 from fleetroot.api.tracing import peer_of, trace_id_of
 from fleetroot.audit import Actor
 from fleetroot.errors import NotFound, Unauthorized
+from fleetroot.registry.model import Namespace
 from fleetroot.sas import SasToken
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,7 +59,8 @@ class OperatorRoute(AuthorizedRoute):
 
     async def authorize(self, request: Request) -> None:
         caller = await authenticate(request)
-        caller.require(self.permission, services_of(request).namespace.id)
+        request.state.namespace = first = services_of(request).namespace
+        caller.require(self.permission, first.id)
 
 
 class AuthenticatedRoute(AuthorizedRoute):
@@ -81,11 +84,13 @@ class NamespaceRoute(OperatorRoute):
 
     async def authorize(self, request: Request) -> None:
         caller = await authenticate(request)
-        where = EVERYWHERE
-        with suppress(NotFound):
+        try:
             found = await services_of(request).namespaces.get(request.path_params["namespace"])
-            where = found.id
-        caller.require(self.permission, where)
+        except NotFound:
+            caller.require(self.permission, EVERYWHERE)
+            raise
+        caller.require(self.permission, found.id)
+        request.state.namespace = found
 
 
 def bearer_of(request: Request) -> str | None:
@@ -115,6 +120,25 @@ def actor_of(request: Request) -> Actor:
     """Who acts, on a route that has authenticated its caller."""
     actor: Actor = request.state.actor
     return actor
+
+
+def namespace_of(request: Request) -> Namespace:
+    """The namespace on which the route authorized its caller: the one that the path names, or the
+    server's first.
+    """
+    namespace: Namespace = request.state.namespace
+    return namespace
+
+
+def of_namespaces(below: str) -> APIRouter:
+    """A router for the calls that are about the first namespace at a path of their own, and here
+    about the one that the path names: `below` it.
+    """
+    return APIRouter(
+        prefix="/fleetroot/namespaces/{namespace}" + below,
+        route_class=NamespaceRoute,
+        generate_unique_id_function=partial(operation_id, router="of_namespaces"),
+    )
 
 
 def shared_access_token(request: Request) -> SasToken:

@@ -55,10 +55,14 @@ from fleetroot.gateway.refusals import Refusals
 OPERATOR: Final = (
     status.router,
     devices.router,
+    devices.namespaced,
     certificates.router,
+    certificates.namespaced,
     events.router,
     device_administration.router,
+    device_administration.namespaced,
     explain.router,
+    explain.namespaced,
     tokens.router,
     oidc_issuers.router,
     approvals.router,
@@ -80,6 +84,7 @@ OPERATOR: Final = (
     uploaded_certificates.of_services,
     incidents.router,
     timelines.router,
+    timelines.namespaced,
 )
 
 MANAGEMENT: Final = (

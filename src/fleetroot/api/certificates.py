@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Request
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, needs
+from fleetroot.api.access import OperatorRoute, namespace_of, needs, of_namespaces
 from fleetroot.api.answers import Answer, Hex, Limit, Page, RowNumber, Time
 from fleetroot.api.description import operation_id
 from fleetroot.api.services import services_of
@@ -21,6 +21,7 @@ router = APIRouter(
     route_class=OperatorRoute,
     generate_unique_id_function=partial(operation_id, area="operator"),
 )
+namespaced = of_namespaces("")
 
 
 class CertificateAnswer(Answer):
@@ -48,6 +49,7 @@ class CertificateDetails(CertificateAnswer):
 
 
 @router.get("/certificates")
+@namespaced.get("/certificates")
 @needs(Permission.READ)
 async def certificates(
     request: Request,
@@ -58,7 +60,7 @@ async def certificates(
     """A page of the inventory, newest first; `next` is the `before` of the next page."""
     services = services_of(request)
     found = await services.registry.certificates(
-        services.namespace, device_id=device, before=before, limit=limit
+        namespace_of(request), device_id=device, before=before, limit=limit
     )
     now = services.clock.now()
     return Page(
@@ -68,11 +70,12 @@ async def certificates(
 
 
 @router.get("/certificates/{name}")
+@namespaced.get("/certificates/{name}")
 @needs(Permission.READ)
 async def certificate(request: Request, name: str) -> CertificateDetails:
     """One certificate, by serial number or fingerprint, with its PEM text."""
     services = services_of(request)
-    found = await services.registry.certificate(services.namespace, name)
+    found = await services.registry.certificate(namespace_of(request), name)
     parsed = x509.load_der_x509_certificate(found.certificate)
     return CertificateDetails(
         **dict(certificate_body(found, services.clock.now())),

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import OperatorRoute, actor_of, namespace_of, needs, of_namespaces
 from fleetroot.api.description import answers
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.services import services_of
@@ -15,6 +15,7 @@ from fleetroot.errors import NotFound
 from fleetroot.registry.device_resources import Description
 
 router = APIRouter(prefix="/fleetroot/devices", route_class=OperatorRoute)
+namespaced = of_namespaces("/devices")
 
 
 class NewDevice(BaseModel):
@@ -39,12 +40,13 @@ class MadeDevice(BaseModel):
 
 
 @router.put("/{device_id}", status_code=201, responses=answers(412))
+@namespaced.put("/{device_id}", status_code=201, responses=answers(412))
 @needs(Permission.WRITE_DEVICES)
 async def create(request: Request, device_id: str, body: NewDevice | None = None) -> MadeDevice:
     """Makes a device before it comes by itself; 412 if it is there."""
     services, body = services_of(request), body or NewDevice()
     made, _ = await services.device_resources.put(
-        services.namespace,
+        namespace_of(request),
         device_id,
         Description(),
         enabled=body.enabled,
@@ -63,12 +65,13 @@ async def create(request: Request, device_id: str, body: NewDevice | None = None
 
 
 @router.delete("/{device_id}", status_code=204, responses=answers(412))
+@namespaced.delete("/{device_id}", status_code=204, responses=answers(412))
 @needs(Permission.WRITE_DEVICES)
 async def delete(request: Request, device_id: str, if_match: IfMatch = None) -> Response:
     """Deletes a device: its certificates are revoked and its connection ends."""
     services = services_of(request)
     deleted = await services.device_resources.delete(
-        services.namespace, device_id, if_match=if_match, by=actor_of(request)
+        namespace_of(request), device_id, if_match=if_match, by=actor_of(request)
     )
     if not deleted:
         raise NotFound(f"Device {device_id} is not registered")

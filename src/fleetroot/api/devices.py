@@ -1,4 +1,4 @@
-"""Devices of the first namespace over the operator API: with their connections and newest
+"""Devices over the operator API: with their connections and newest
 certificates, and how they are revoked, disabled and let in again.
 """
 
@@ -10,11 +10,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import OperatorRoute, actor_of, namespace_of, needs, of_namespaces
 from fleetroot.api.answers import Answer, Limit, Page, Time
 from fleetroot.api.certificates import CertificateAnswer, certificate_body
 from fleetroot.api.description import operation_id
-from fleetroot.api.services import Services, services_of
+from fleetroot.api.services import services_of
 from fleetroot.registry.model import Device
 
 router = APIRouter(
@@ -22,6 +22,7 @@ router = APIRouter(
     route_class=OperatorRoute,
     generate_unique_id_function=partial(operation_id, area="operator"),
 )
+namespaced = of_namespaces("")
 
 
 class RevokeBody(BaseModel):
@@ -68,12 +69,13 @@ class RevocationAnswer(Answer):
 
 
 @router.get("/devices")
+@namespaced.get("/devices")
 @needs(Permission.READ)
 async def devices(request: Request, after: str = "", limit: Limit = 100) -> Page[DeviceAnswer, str]:
     """A page of devices, by id; `next` is the `after` of the next page."""
     services = services_of(request)
-    found = await services.registry.devices(services.namespace, after=after, limit=limit)
-    names = await policy_names(services)
+    found = await services.registry.devices(namespace_of(request), after=after, limit=limit)
+    names = await policy_names(request)
     return Page(
         value=[device_body(device, names) for device in found],
         next=found[-1].device_id if len(found) == limit else None,
@@ -81,24 +83,26 @@ async def devices(request: Request, after: str = "", limit: Limit = 100) -> Page
 
 
 @router.get("/devices/{device_id}")
+@namespaced.get("/devices/{device_id}")
 @needs(Permission.READ)
 async def device(request: Request, device_id: str) -> DeviceDetails:
     """One device, with its newest certificates."""
     services = services_of(request)
-    found = await services.registry.device(services.namespace, device_id)
+    found = await services.registry.device(namespace_of(request), device_id)
     certificates = await services.registry.certificates(
-        services.namespace, device_id=device_id, limit=20
+        namespace_of(request), device_id=device_id, limit=20
     )
     now = services.clock.now()
     live = services.hubs.live.of(found.namespace_id, found.device_key)
     return DeviceDetails(
-        **dict(device_body(found, await policy_names(services))),
+        **dict(device_body(found, await policy_names(request))),
         connections=[ConnectionAnswer(hub=s.principal.hub.name, since=s.since) for s in live],
         certificates=[certificate_body(certificate, now) for certificate in certificates],
     )
 
 
 @router.post("/devices/{device_id}/revoke")
+@namespaced.post("/devices/{device_id}/revoke")
 @needs(Permission.WRITE_DEVICES)
 async def revoke(
     request: Request, device_id: str, body: RevokeBody | None = None
@@ -106,42 +110,44 @@ async def revoke(
     """Revokes every certificate of a device and ends its connection."""
     services = services_of(request)
     revocation = await services.registry.revoke(
-        services.namespace,
+        namespace_of(request),
         device_id,
         disable=body.disable if body else False,
         by=actor_of(request),
     )
     return RevocationAnswer(
-        device=device_body(revocation.device, await policy_names(services)),
+        device=device_body(revocation.device, await policy_names(request)),
         certificates_revoked=revocation.certificates,
     )
 
 
 @router.post("/devices/{device_id}/disable")
+@namespaced.post("/devices/{device_id}/disable")
 @needs(Permission.WRITE_DEVICES)
 async def disable(request: Request, device_id: str) -> DeviceAnswer:
     """Refuses a device's connections and ends the live one; its certificates stay as they are."""
     services = services_of(request)
     found = await services.registry.set_enabled(
-        services.namespace, device_id, False, by=actor_of(request)
+        namespace_of(request), device_id, False, by=actor_of(request)
     )
-    return device_body(found, await policy_names(services))
+    return device_body(found, await policy_names(request))
 
 
 @router.post("/devices/{device_id}/enable")
+@namespaced.post("/devices/{device_id}/enable")
 @needs(Permission.WRITE_DEVICES)
 async def enable(request: Request, device_id: str) -> DeviceAnswer:
     """Lets a device in again."""
     services = services_of(request)
     found = await services.registry.set_enabled(
-        services.namespace, device_id, True, by=actor_of(request)
+        namespace_of(request), device_id, True, by=actor_of(request)
     )
-    return device_body(found, await policy_names(services))
+    return device_body(found, await policy_names(request))
 
 
-async def policy_names(services: Services) -> dict[str, str]:
-    """The names of the namespace's policies, by their ids."""
-    policies = await services.registry.policies(services.namespace)
+async def policy_names(request: Request) -> dict[str, str]:
+    """The names of the policies of the request's namespace, by their ids."""
+    policies = await services_of(request).registry.policies(namespace_of(request))
     return {policy.id: policy.name for policy in policies}
 
 

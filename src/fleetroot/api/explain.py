@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, needs
+from fleetroot.api.access import OperatorRoute, namespace_of, needs, of_namespaces
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.certificates import CertificateAnswer, certificate_body
 from fleetroot.api.devices import DeviceAnswer, device_body, policy_names
@@ -20,6 +20,7 @@ from fleetroot.gateway.reasons import ADVICE
 from fleetroot.gateway.refusal_history import Record, RefusalHistory, SubjectKind
 from fleetroot.hub.model import Pin
 from fleetroot.hub.standing import IdentityStanding
+from fleetroot.ids import canonical
 from fleetroot.provisioning.model import (
     Attestation,
     Enrollment,
@@ -30,6 +31,7 @@ from fleetroot.provisioning.model import (
 )
 
 router = APIRouter(prefix="/fleetroot", route_class=OperatorRoute)
+namespaced = of_namespaces("")
 
 _MAX_GROUPS = 20  # of enrollment groups that are listed
 
@@ -145,7 +147,7 @@ async def registration(
     found = await services.administration.standing(
         await services.administration.service(service), registration_id
     )
-    names = await policy_names(services)
+    names = await policy_names(request)
     return RegistrationExplanation(
         registration_id=found.registration_id,
         provisioning_service=found.service.name,
@@ -160,23 +162,29 @@ async def registration(
 
 
 @router.get("/devices/{device_id}/explanation")
+@namespaced.get("/devices/{device_id}/explanation")
 @needs(Permission.READ)
 async def device(request: Request, device_id: str) -> DeviceExplanation:
     """What a hub holds a device against, its certificates, connections and last refusals. An id
     that nobody knows has an explanation too.
     """
     services = services_of(request)
-    found = await services.hubs.standing(services.namespace, device_id)
-    names = await policy_names(services)
+    found = await services.hubs.standing(namespace_of(request), device_id)
+    names = await policy_names(request)
     now = services.clock.now()
     against = [] if found.identities else [_advised("no such device on this hub")]
+    elsewhere = await _hosts_elsewhere(request)
     return DeviceExplanation(
         device_id=found.device.device_id if found.device else device_id,
         against=against,
         device=device_body(found.device, names) if found.device else None,
         identities=[_identity(one, names) for one in found.identities],
         certificates=[certificate_body(one, now) for one in found.certificates],
-        refusals=_refusals(request, SubjectKind.DEVICE, device_id),
+        refusals=[
+            refusal
+            for refusal in _refusals(request, SubjectKind.DEVICE, device_id)
+            if canonical(refusal.at) not in elsewhere
+        ],
     )
 
 
@@ -187,6 +195,15 @@ async def refusals(
 ) -> Listed[RefusalAnswer]:
     """The refusals of the connection or request that had this tracking id."""
     return Listed(value=[_record(one) for one in _history(request).by_trace_id(tracking_id)])
+
+
+async def _hosts_elsewhere(request: Request) -> frozenset[str]:
+    """The host names of hubs of other namespaces than the request's, in the canonical form."""
+    of = namespace_of(request)
+    hubs = await services_of(request).hub_administration.list_all()
+    return frozenset(
+        canonical(each.hub.host_name) for each in hubs if each.hub.namespace_id != of.id
+    )
 
 
 def _history(request: Request) -> RefusalHistory:

@@ -8,13 +8,14 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Request
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, needs
+from fleetroot.api.access import OperatorRoute, namespace_of, needs, of_namespaces
 from fleetroot.api.answers import Answer, Page, Time
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument
 from fleetroot.hub.timeline import Kind, Moment, Place
 
 router = APIRouter(prefix="/fleetroot", route_class=OperatorRoute)
+namespaced = of_namespaces("")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -37,6 +38,7 @@ class MomentAnswer(Answer):
 
 
 @router.get("/devices/{device_id}/timeline")
+@namespaced.get("/devices/{device_id}/timeline")
 @needs(Permission.READ)
 async def timeline(
     request: Request,
@@ -47,7 +49,7 @@ async def timeline(
     """What became of a device, newest first; `next` is the `before` of the next page."""
     services = services_of(request)
     found, last = await services.hubs.timeline(
-        services.namespace,
+        namespace_of(request),
         device_id,
         before=None if before is None else _read(before),
         limit=limit,

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, short, when
 
 
@@ -18,15 +19,16 @@ def certificates() -> None:
 @certificates.command("list")
 @click.option("--device", help="Only of this device.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@namespace_option
 @json_option
 @asks_server
-def list_(client: Client, device: str | None, limit: int, as_json: bool) -> None:
+def list_(client: Client, device: str | None, limit: int, namespace: str, as_json: bool) -> None:
     """List certificates, newest first."""
     found: list[dict[str, Any]] = []
     before: int | None = None
     while len(found) < limit:
         page = client.get(
-            "/fleetroot/certificates",
+            _path(namespace),
             device=device,
             before=before,
             limit=min(limit - len(found), 1000),
@@ -48,14 +50,15 @@ def list_(client: Client, device: str | None, limit: int, as_json: bool) -> None
 @certificates.command()
 @click.argument("name")
 @click.option("--pem", is_flag=True, help="Print only the certificate, as PEM.")
+@namespace_option
 @json_option
 @asks_server
-def show(client: Client, name: str, pem: bool, as_json: bool) -> None:
+def show(client: Client, name: str, pem: bool, namespace: str, as_json: bool) -> None:
     """Show one certificate.
 
     NAME is its serial number, its SHA-256 fingerprint, or eight or more first digits of that.
     """
-    found = client.get(f"/fleetroot/certificates/{quoted(name)}")
+    found = client.get(f"{_path(namespace)}/{quoted(name)}")
     if as_json:
         print_json(found)
         return
@@ -76,3 +79,7 @@ def show(client: Client, name: str, pem: bool, as_json: bool) -> None:
             "Revoked": when(found["revokedAt"]),
         }
     )
+
+
+def _path(namespace: str) -> str:
+    return f"/fleetroot/namespaces/{quoted(namespace)}/certificates"

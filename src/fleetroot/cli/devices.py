@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import (
     json_option,
     print_fields,
@@ -27,14 +28,15 @@ def devices() -> None:
 @devices.command("list")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--after", default="", help="List devices behind this id.")
+@namespace_option
 @json_option
 @asks_server
-def list_(client: Client, limit: int, after: str, as_json: bool) -> None:
+def list_(client: Client, limit: int, after: str, namespace: str, as_json: bool) -> None:
     """List devices, by id."""
     found: list[dict[str, Any]] = []
     more: str | None = after
     while more is not None and len(found) < limit:
-        page = client.get("/fleetroot/devices", after=more, limit=min(limit - len(found), 1000))
+        page = client.get(_path(namespace), after=more, limit=min(limit - len(found), 1000))
         found += page["value"]
         more = page["next"]
     if as_json:
@@ -51,14 +53,20 @@ def list_(client: Client, limit: int, after: str, as_json: bool) -> None:
 @click.argument("device_id")
 @click.option("--policy", help="The policy that it is under.")
 @click.option("--disabled", is_flag=True, help="Refuse it until it is enabled.")
+@namespace_option
 @json_option
 @asks_server
 def create(
-    client: Client, device_id: str, policy: str | None, disabled: bool, as_json: bool
+    client: Client,
+    device_id: str,
+    policy: str | None,
+    disabled: bool,
+    namespace: str,
+    as_json: bool,
 ) -> None:
     """Create a device before it provisions; an enrollment must let it."""
     body = {"policy": policy, "enabled": not disabled}
-    made = client.put(f"/fleetroot/devices/{quoted(device_id)}", body)
+    made = client.put(_path(namespace, device_id), body)
     if as_json:
         print_json(made)
     else:
@@ -67,14 +75,15 @@ def create(
 
 @devices.command()
 @click.argument("device_id")
+@namespace_option
 @json_option
 @asks_server
-def delete(client: Client, device_id: str, as_json: bool) -> None:
+def delete(client: Client, device_id: str, namespace: str, as_json: bool) -> None:
     """Delete a device: its certificates are revoked, and its connection ends at once.
 
     It may provision again, as a new device, while its enrollment lets it.
     """
-    client.delete(f"/fleetroot/devices/{quoted(device_id)}")
+    client.delete(_path(namespace, device_id))
     if as_json:
         print_json({"deleted": device_id})
     else:
@@ -83,11 +92,12 @@ def delete(client: Client, device_id: str, as_json: bool) -> None:
 
 @devices.command()
 @click.argument("device_id")
+@namespace_option
 @json_option
 @asks_server
-def show(client: Client, device_id: str, as_json: bool) -> None:
+def show(client: Client, device_id: str, namespace: str, as_json: bool) -> None:
     """Show one device, with its connections and newest certificates."""
-    found = client.get(f"/fleetroot/devices/{quoted(device_id)}")
+    found = client.get(_path(namespace, device_id))
     if as_json:
         print_json(found)
         return
@@ -116,14 +126,15 @@ def show(client: Client, device_id: str, as_json: bool) -> None:
 @devices.command()
 @click.argument("device_id")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@namespace_option
 @json_option
 @asks_server
-def timeline(client: Client, device_id: str, limit: int, as_json: bool) -> None:
+def timeline(client: Client, device_id: str, limit: int, namespace: str, as_json: bool) -> None:
     """Show what became of a device: registered, issued, connected, refused, renewed, revoked.
 
     Newest first. Who was refused only said that it is this device.
     """
-    path, found = f"/fleetroot/devices/{quoted(device_id)}/timeline", list[dict[str, Any]]()
+    path, found = f"{_path(namespace, device_id)}/timeline", list[dict[str, Any]]()
     before: str | None = None
     while len(found) < limit:
         page = client.get(path, before=before, limit=min(limit - len(found), 1000))
@@ -143,14 +154,15 @@ def timeline(client: Client, device_id: str, limit: int, as_json: bool) -> None:
 @devices.command()
 @click.argument("device_id")
 @click.option("--disable", is_flag=True, help="Disable the device as well.")
+@namespace_option
 @json_option
 @asks_server
-def revoke(client: Client, device_id: str, disable: bool, as_json: bool) -> None:
+def revoke(client: Client, device_id: str, disable: bool, namespace: str, as_json: bool) -> None:
     """Revoke every certificate of a device; its connection ends at once.
 
     It may provision again, unless it is disabled as well.
     """
-    done = client.post(f"/fleetroot/devices/{quoted(device_id)}/revoke", {"disable": disable})
+    done = client.post(f"{_path(namespace, device_id)}/revoke", {"disable": disable})
     if as_json:
         print_json(done)
         return
@@ -159,20 +171,22 @@ def revoke(client: Client, device_id: str, disable: bool, as_json: bool) -> None
 
 @devices.command("disable")
 @click.argument("device_id")
+@namespace_option
 @json_option
 @asks_server
-def disable_(client: Client, device_id: str, as_json: bool) -> None:
+def disable_(client: Client, device_id: str, namespace: str, as_json: bool) -> None:
     """Refuse a device, and end its connection; its certificates stay as they are."""
-    _switch(client, device_id, "disable", as_json)
+    _switch(client, _path(namespace, device_id), "disable", as_json)
 
 
 @devices.command()
 @click.argument("device_id")
+@namespace_option
 @json_option
 @asks_server
-def enable(client: Client, device_id: str, as_json: bool) -> None:
+def enable(client: Client, device_id: str, namespace: str, as_json: bool) -> None:
     """Let a device in again."""
-    _switch(client, device_id, "enable", as_json)
+    _switch(client, _path(namespace, device_id), "enable", as_json)
 
 
 def _said(moment: dict[str, Any]) -> str:
@@ -186,8 +200,13 @@ def _counted(certificates: int) -> str:
     return "1 certificate" if certificates == 1 else f"{certificates} certificates"
 
 
-def _switch(client: Client, device_id: str, verb: str, as_json: bool) -> None:
-    found = client.post(f"/fleetroot/devices/{quoted(device_id)}/{verb}")
+def _path(namespace: str, device_id: str | None = None) -> str:
+    devices = f"/fleetroot/namespaces/{quoted(namespace)}/devices"
+    return devices if device_id is None else f"{devices}/{quoted(device_id)}"
+
+
+def _switch(client: Client, device: str, verb: str, as_json: bool) -> None:
+    found = client.post(f"{device}/{verb}")
     if as_json:
         print_json(found)
     else:

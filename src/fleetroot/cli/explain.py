@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import (
     json_option,
     print_fields,
@@ -64,14 +65,16 @@ def explain_registration(
 
 @click.command("explain")
 @click.argument("device_id")
+@namespace_option
 @json_option
 @asks_server
-def explain_device(client: Client, device_id: str, as_json: bool) -> None:
+def explain_device(client: Client, device_id: str, namespace: str, as_json: bool) -> None:
     """Show what decides about a device, and its last refusals by hubs.
 
     For what happened to it before it was on a hub, see `fleetroot registration explain`.
     """
-    found = client.get(f"/fleetroot/devices/{quoted(device_id)}/explanation")
+    path = f"/fleetroot/namespaces/{quoted(namespace)}/devices/{quoted(device_id)}"
+    found = client.get(f"{path}/explanation")
     if as_json:
         print_json(found)
         return
