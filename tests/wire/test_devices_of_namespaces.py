@@ -11,6 +11,7 @@ from fleetroot.access import Role
 
 PLANT = "/fleetroot/namespaces/plant"
 DEVICE = PLANT + "/devices/dev-1"
+REGISTRATION = "/fleetroot/registrations/dev-1/explanation"
 
 
 @pytest.fixture
@@ -112,3 +113,25 @@ async def test_namespace_that_is_not_there_is_told_to_roles_on_everything(fleet:
     assert (await fleet.http.get(PLANT + "/devices")).status_code == 404
     async with await bearer(fleet, Role.READER, first.id) as of_first:
         assert (await of_first.get(PLANT + "/devices")).status_code == 403
+
+
+async def test_events_and_registrations_are_told_to_roles_on_the_namespace_of_hub_and_service(
+    fleet: Fleet, certified: Certified
+) -> None:
+    paths = ("/fleetroot/events?hub=works", f"{REGISTRATION}?service=plant")
+    others = ("/fleetroot/events", REGISTRATION)
+    for namespace, may, may_not in (("plant", paths, others), ("default", others, paths)):
+        of = await fleet.server.namespaces.get(namespace)
+        async with await bearer(fleet, Role.READER, of.id) as reader:
+            assert [(await reader.get(path)).status_code for path in may] == [200, 200]
+            assert [(await reader.get(path)).status_code for path in may_not] == [403, 403]
+
+
+async def test_registration_is_explained_by_its_own_service(
+    fleet: Fleet, certified: Certified
+) -> None:
+    await refusal(fleet.provisioning("dev-1", token=b"x" * 64))
+    found = await ask(fleet, "GET", f"{REGISTRATION}?service=plant")
+    assert found["device"]["policy"] == "default"
+    assert found["refusals"] == []
+    assert (await ask(fleet, "GET", REGISTRATION))["refusals"]

@@ -209,6 +209,22 @@ async def test_role_on_another_namespace_opens_nothing(fleet: Fleet) -> None:
             assert answer.status_code == 403, (method, path, answer.text)
 
 
+OF_ALL = ("tokens", "oidc-issuers", "approvals", "audit", "masterKey", "backup")
+
+
+async def test_role_on_the_first_namespace_does_not_open_what_is_of_no_namespace(
+    fleet: Fleet,
+) -> None:
+    """Or who owns one namespace makes a token that owns them all."""
+    first = await fleet.server.namespaces.get("default")
+    asked = [(m, p) for m, p in NEEDS if p.startswith(tuple(f"/fleetroot/{w}" for w in OF_ALL))]
+    assert len(asked) > 12
+    async with await bearer(fleet, Role.OWNER, first.id) as client:
+        for method, path in asked:
+            answer = await client.request(method, path, json={"name": "mine", "role": "owner"})
+            assert answer.status_code == 403, (method, path, answer.text)
+
+
 def test_every_route_of_the_operator_is_asked_here() -> None:
     routes = [route for router in OPERATOR for route in router.routes]
     assert len(routes) > 20

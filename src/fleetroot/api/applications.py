@@ -63,6 +63,7 @@ OPERATOR: Final = (
     device_administration.namespaced,
     explain.router,
     explain.namespaced,
+    explain.of_services,
     tokens.router,
     oidc_issuers.router,
     approvals.router,

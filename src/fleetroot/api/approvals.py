@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request
 
 from fleetroot.access import Permission
 from fleetroot.access.approvals import Approval
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.description import answers
 from fleetroot.api.services import Services, services_of
 
-router = APIRouter(prefix="/fleetroot/approvals", route_class=OperatorRoute)
+router = APIRouter(prefix="/fleetroot/approvals", route_class=EverywhereRoute)
 
 
 class ApprovalAnswer(Answer):

@@ -11,13 +11,13 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Page
 from fleetroot.api.services import services_of
 from fleetroot.audit import ActorKind
 from fleetroot.audit.model import Outcome
 
-router = APIRouter(prefix="/fleetroot/audit", route_class=OperatorRoute)
+router = APIRouter(prefix="/fleetroot/audit", route_class=EverywhereRoute)
 
 
 class AuditEntryAnswer(Answer):

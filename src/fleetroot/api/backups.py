@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from fleetroot.access import Permission
 from fleetroot.access.approvals import Guarded
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.description import answers
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument
 from fleetroot.upkeep.archive import ArchiveKey
 
-router = APIRouter(prefix="/fleetroot/backup", route_class=OperatorRoute)
+router = APIRouter(prefix="/fleetroot/backup", route_class=EverywhereRoute)
 
 _Secret = Annotated[SecretStr | None, Field(max_length=1024)]
 

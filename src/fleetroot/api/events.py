@@ -11,16 +11,17 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, needs
+from fleetroot.api.access import needs
 from fleetroot.api.answers import Answer, Limit, Nothing, Page, RowNumber, Time, left_out
 from fleetroot.api.description import answers, operation_id
+from fleetroot.api.service_routes import HubQueryRoute
 from fleetroot.api.services import services_of
 from fleetroot.hub.model import Event
 
 _MAX_WAIT: Final = 30.0  # seconds
 router = APIRouter(
     prefix="/fleetroot",
-    route_class=OperatorRoute,
+    route_class=HubQueryRoute,
     generate_unique_id_function=partial(operation_id, area="operator"),
 )
 

@@ -15,6 +15,7 @@ from fleetroot.api.access import OperatorRoute, namespace_of, needs, of_namespac
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.certificates import CertificateAnswer, certificate_body
 from fleetroot.api.devices import DeviceAnswer, device_body, policy_names
+from fleetroot.api.service_routes import ServiceQueryRoute
 from fleetroot.api.services import services_of
 from fleetroot.gateway.reasons import ADVICE
 from fleetroot.gateway.refusal_history import Record, RefusalHistory, SubjectKind
@@ -32,6 +33,7 @@ from fleetroot.provisioning.model import (
 
 router = APIRouter(prefix="/fleetroot", route_class=OperatorRoute)
 namespaced = of_namespaces("")
+of_services = APIRouter(prefix="/fleetroot", route_class=ServiceQueryRoute)
 
 _MAX_GROUPS = 20  # of enrollment groups that are listed
 
@@ -135,7 +137,7 @@ class DeviceExplanation(Answer):
     refusals: list[RefusalAnswer]
 
 
-@router.get("/registrations/{registration_id}/explanation")
+@of_services.get("/registrations/{registration_id}/explanation")
 @needs(Permission.READ)
 async def registration(
     request: Request, registration_id: str, service: str | None = None
@@ -157,7 +159,7 @@ async def registration(
         enrollment_count=len(found.enrollments),
         registration=_registration(found.registration, found.hub_host),
         device=device_body(found.device, names) if found.device else None,
-        refusals=_refusals(request, SubjectKind.REGISTRATION, registration_id),
+        refusals=await _refusals(request, SubjectKind.REGISTRATION, registration_id),
     )
 
 
@@ -173,18 +175,13 @@ async def device(request: Request, device_id: str) -> DeviceExplanation:
     names = await policy_names(request)
     now = services.clock.now()
     against = [] if found.identities else [_advised("no such device on this hub")]
-    elsewhere = await _hosts_elsewhere(request)
     return DeviceExplanation(
         device_id=found.device.device_id if found.device else device_id,
         against=against,
         device=device_body(found.device, names) if found.device else None,
         identities=[_identity(one, names) for one in found.identities],
         certificates=[certificate_body(one, now) for one in found.certificates],
-        refusals=[
-            refusal
-            for refusal in _refusals(request, SubjectKind.DEVICE, device_id)
-            if canonical(refusal.at) not in elsewhere
-        ],
+        refusals=await _refusals(request, SubjectKind.DEVICE, device_id),
     )
 
 
@@ -197,22 +194,25 @@ async def refusals(
     return Listed(value=[_record(one) for one in _history(request).by_trace_id(tracking_id)])
 
 
-async def _hosts_elsewhere(request: Request) -> frozenset[str]:
-    """The host names of hubs of other namespaces than the request's, in the canonical form."""
-    of = namespace_of(request)
-    hubs = await services_of(request).hub_administration.list_all()
-    return frozenset(
-        canonical(each.hub.host_name) for each in hubs if each.hub.namespace_id != of.id
-    )
-
-
 def _history(request: Request) -> RefusalHistory:
     history: RefusalHistory = request.app.state.refusals.history
     return history
 
 
-def _refusals(request: Request, kind: SubjectKind, id_: str) -> list[RefusalAnswer]:
-    return [_record(record) for record in _history(request).of(kind, id_)]
+async def _refusals(request: Request, kind: SubjectKind, id_: str) -> list[RefusalAnswer]:
+    """The last refusals of an id, but for those by what is another namespace's."""
+    services, of = services_of(request), namespace_of(request)
+    hubs = await services.hub_administration.list_all()
+    scopes = await services.provisioning_services.list_all()
+    elsewhere = {canonical(each.hub.host_name) for each in hubs if each.hub.namespace_id != of.id}
+    elsewhere |= {
+        canonical(each.service.id_scope) for each in scopes if each.service.namespace_id != of.id
+    }
+    return [
+        _record(record)
+        for record in _history(request).of(kind, id_)
+        if canonical(record.subject.at) not in elsewhere
+    ]
 
 
 def _record(record: Record) -> RefusalAnswer:

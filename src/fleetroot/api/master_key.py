@@ -12,14 +12,14 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from fleetroot.access import Permission
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Hex
 from fleetroot.api.description import answers
 from fleetroot.api.services import Services, services_of
 from fleetroot.custody import MasterKeyUnusable
 from fleetroot.errors import InvalidArgument
 
-router = APIRouter(prefix="/fleetroot/masterKey", route_class=OperatorRoute)
+router = APIRouter(prefix="/fleetroot/masterKey", route_class=EverywhereRoute)
 
 _Secret = Annotated[SecretStr | None, Field(max_length=1024)]
 

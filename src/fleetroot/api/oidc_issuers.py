@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import EVERYWHERE, Grant, OidcIssuer, Permission, Role
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.description import answers
 from fleetroot.api.namespaces import namespace_names, scope_name
 from fleetroot.api.services import Services, services_of
 
-router = APIRouter(prefix="/fleetroot/oidc-issuers", route_class=OperatorRoute)
+router = APIRouter(prefix="/fleetroot/oidc-issuers", route_class=EverywhereRoute)
 
 _Text = Annotated[str, Field(max_length=2048)]
 

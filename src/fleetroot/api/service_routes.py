@@ -1,4 +1,6 @@
-"""Who may ask about one hub or provisioning service over the operator API, and which that is."""
+"""Who may ask about one hub or provisioning service over the operator API, and which that is: the
+path names it, or the query.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class _OneRoute(OperatorRoute):
         except NotFound:
             caller.require(Permission.READ, EVERYWHERE)
             raise
-        caller.require(self.permission, found.owner.namespace_id)
+        of = found.owner.namespace_id
+        caller.require(self.permission, of)
+        request.state.namespace = await services_of(request).namespaces.by_id(of)
         request.state.described = found
 
 
@@ -49,7 +53,24 @@ class ServiceRoute(_OneRoute):
         return await services_of(request).provisioning_services.get(request.path_params["service"])
 
 
+class HubQueryRoute(_OneRoute):
+    """A route whose query names a hub, which is `default` where it does not."""
+
+    async def find(self, request: Request) -> Described:
+        name = request.query_params.get("hub", "default")
+        return await services_of(request).hub_administration.get(name)
+
+
+class ServiceQueryRoute(_OneRoute):
+    """A route whose query names a provisioning service, which is the oldest where it does not."""
+
+    async def find(self, request: Request) -> Described:
+        services = services_of(request)
+        service = await services.administration.service(request.query_params.get("service"))
+        return await services.provisioning_services.get(service.name)
+
+
 def described_of(request: Request) -> Described:
-    """The hub or provisioning service that the path names."""
+    """The hub or provisioning service that the request names."""
     found: Described = request.state.described
     return found

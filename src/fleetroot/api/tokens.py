@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import EVERYWHERE, Grant, Permission, Role, Token, TokenText
 from fleetroot.access.access import DEFAULT_LIFETIME, DEFAULT_OVERLAP, FIRST
-from fleetroot.api.access import OperatorRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, actor_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.description import answers
 from fleetroot.api.namespaces import namespace_names, scope_name
 from fleetroot.api.services import services_of
 
-router = APIRouter(prefix="/fleetroot/tokens", route_class=OperatorRoute)
+router = APIRouter(prefix="/fleetroot/tokens", route_class=EverywhereRoute)
 
 _Days = Annotated[float, Field(gt=0, le=3660)]
 
