@@ -99,8 +99,10 @@ class Settings(BaseSettings):
     server_certificate: Path | None = None
     server_key: Path | None = None
 
-    # What needs a second person: revoke-issuer, delete-authority, backup.
-    second_person_for: tuple[Literal["revoke-issuer", "delete-authority", "backup"], ...] = ()
+    # What needs a second person.
+    second_person_for: tuple[
+        Literal["revoke-issuer", "delete-authority", "revoke-incident", "backup"], ...
+    ] = ()
 
     event_retention_hours: float = Field(default=24.0, gt=0)
     event_retention_count: int = Field(default=1_000_000, gt=0)

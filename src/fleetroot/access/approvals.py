@@ -33,6 +33,7 @@ class Guarded(StrEnum):
 
     REVOKE_ISSUER = "revoke-issuer"
     DELETE_AUTHORITY = "delete-authority"
+    REVOKE_INCIDENT = "revoke-incident"  # many certificates at a pace
     BACK_UP = "backup"
 
 

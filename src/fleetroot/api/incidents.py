@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,12 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
-from fleetroot.api.access import NamespaceRoute, actor_of, needs
+from fleetroot.access.approvals import Guarded
+from fleetroot.api.access import NamespaceRoute, actor_of, namespace_of, needs
 from fleetroot.api.answers import Answer, Hex, Listed, Nothing, Page, Time, left_out
 from fleetroot.api.description import Responses, answers
 from fleetroot.api.services import services_of
+from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
 from fleetroot.ids import canonical, check_device_id
 from fleetroot.provisioning.model import EnrollmentKind
@@ -217,12 +220,14 @@ async def export(
 @router.post("/revocations", status_code=201, responses=answers(409))
 @needs(Permission.WRITE_CREDENTIALS)
 async def revoke(request: Request, namespace: _Namespace, body: RevokeBody) -> JobAnswer:
-    """Begins to revoke what the scope has now."""
-    job = await services_of(request).revocation_jobs.start(
-        await _scope(request, namespace, body),
-        pace=body.pace,
-        reason=RevocationReason(body.reason.value),
-        by=actor_of(request),
+    """Begins to revoke what the scope has now. It can be set to need a second person."""
+    services, reason = services_of(request), RevocationReason(body.reason.value)
+    scope = await _scope(request, namespace, body)
+    await services.revocation_jobs.page(scope, limit=1)  # what cannot be is not approved
+    subject = f"incident/{namespace_of(request).name}/{_told(scope, reason)}"
+    await services.access.claim(Guarded.REVOKE_INCIDENT, subject, by=actor_of(request))
+    job = await services.revocation_jobs.start(
+        scope, pace=body.pace, reason=reason, by=actor_of(request)
     )
     return _job(job)
 
@@ -274,6 +279,24 @@ async def _scope(request: Request, namespace: str, body: ScopeBody) -> Scope:
         tuple(dict.fromkeys(canonical(check_device_id(each)) for each in body.devices)),
         named,
     )
+
+
+def _told(scope: Scope, reason: RevocationReason) -> str:
+    """What a second person approves: the scope in words, and a digest of all of it, by which no
+    approval is good for another one.
+    """
+    devices = len(scope.device_keys)
+    words = {
+        "authority": scope.authority_id,
+        "from": scope.since and iso8601(scope.since),
+        "to": scope.until and iso8601(scope.until),
+        "enrollment": shown_enrollment(scope.enrollment),
+        "devices": scope.device_keys[0] if devices == 1 else devices or None,
+        "reason": reason.value,
+    }
+    digest = hashlib.sha256(f"{reason.value} {scope.to_json()}".encode()).hexdigest()
+    said = [f"{name}={value}" for name, value in words.items() if value is not None]
+    return " ".join((*said, f"sha256={digest}"))
 
 
 def _shown_cursor(cursor: Cursor) -> str:

@@ -146,7 +146,7 @@ def revoke(
     """Revoke the certificates, so many a second.
 
     The server does it, and goes on after a restart. What is issued from now on is not meant: make
-    another CA sign first (`fleetroot policy renew`), or close the enrollment.
+    another CA sign first (`fleetroot policy renew-issuer`), or close the enrollment.
     """
     if dry_run:
         _print_summary(client.post(f"{_path(namespace)}/summary", scope), pace, as_json)
