@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from test_moving_hubs import WORKS, ask, provisioned
 from test_roles import bearer, device_calls
 
-from fleet import Certified, Fleet, refusal
+from fleet import SECONDS, Certified, Fleet, refusal
 from fleetroot.access import Role
 
 PLANT = "/fleetroot/namespaces/plant"
@@ -65,7 +67,9 @@ async def test_timeline_is_of_the_device_of_the_namespace(
 ) -> None:
     await (await fleet.connect("dev-1", certified, host=WORKS)).close()
     fleet.server.hubs._connections.flush()
-    told = (await ask(fleet, "GET", DEVICE + "/timeline"))["value"]
+    async with asyncio.timeout(SECONDS):  # for the write
+        while len(told := (await ask(fleet, "GET", DEVICE + "/timeline"))["value"]) < 3:
+            await asyncio.sleep(0)
     assert [moment["kind"] for moment in told] == ["connected", "issued", "registered"]
     assert told[0]["hub"] == "works"
     of_other = (await ask(fleet, "GET", "/fleetroot/devices/dev-1/timeline"))["value"]

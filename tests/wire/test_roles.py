@@ -160,7 +160,46 @@ ARM_NEEDS = {
         _SUBSCRIPTION + "/providers/Microsoft.DeviceRegistry/locations/l/operationStatuses/x",
     ): _R,
 }
-ARM_VERSION = {"api-version": "2026-11-02-preview"}
+
+
+def arm_service_calls(kind: str, check: str, key: str) -> dict[tuple[str, str], Permission]:
+    """What is asked of hubs or provisioning services; `key` is where one of their keys is."""
+    one = f"{_SUBSCRIPTION}/resourceGroups/fleetroot/providers/Microsoft.Devices/{kind}/default"
+    certificate = f"{one}/certificates/x"
+    certificates = crud(certificate, _S)
+    del certificates["PATCH", certificate]
+    return {
+        ("GET", f"{_SUBSCRIPTION}/providers/Microsoft.Devices/{kind}"): _R,
+        ("POST", f"{_SUBSCRIPTION}/providers/Microsoft.Devices/{check}"): _R,
+        **crud(one, _S),
+        ("POST", f"{one}/listkeys"): Permission.READ_SECRETS,
+        ("POST", f"{one}/{key}/none/listkeys"): Permission.READ_SECRETS,
+        **certificates,
+        ("POST", f"{certificate}/generateVerificationCode"): _S,
+        ("POST", f"{certificate}/verify"): _S,
+    }
+
+
+ARM_NEEDS |= arm_service_calls("IotHubs", "checkNameAvailability", "IotHubKeys")
+ARM_NEEDS |= arm_service_calls(
+    "provisioningServices", "checkProvisioningServiceNameAvailability", "keys"
+)
+# Lists that show whoever may read one namespace what is of that one.
+LISTS = {
+    path
+    for method, path in (*NEEDS, *ARM_NEEDS)
+    if method == "GET"
+    and path.endswith(("/namespaces", "hubs", "/provisioning-services", "IotHubs", "Services"))
+}
+
+
+def version(path: str) -> dict[str, str]:
+    """The `api-version` of a call of the management API."""
+    if "/IotHubs" in path or "checkNameAvailability" in path:
+        return {"api-version": "2026-10-01-preview"}
+    if "rovisioningService" in path:
+        return {"api-version": "2026-11-01"}
+    return {"api-version": "2026-11-02-preview"}
 
 
 async def bearer(
@@ -191,7 +230,7 @@ async def test_role_opens_what_it_carries_and_nothing_else(fleet: Fleet, role: R
 async def test_role_opens_what_it_carries_of_the_management_api(fleet: Fleet, role: Role) -> None:
     async with await bearer(fleet, role) as client:
         for (method, path), permission in ARM_NEEDS.items():
-            answer = await client.request(method, path, params=ARM_VERSION, json={})
+            answer = await client.request(method, path, params=version(path), json={})
             if permission in role.permissions:
                 assert answer.status_code not in (401, 403), (method, path, answer.text)
             else:
@@ -205,8 +244,25 @@ async def test_role_on_another_namespace_opens_nothing(fleet: Fleet) -> None:
     )
     async with await bearer(fleet, Role.OWNER, other.id) as client:
         for method, path in (*NEEDS, *ARM_NEEDS):
-            answer = await client.request(method, path, params=ARM_VERSION, json={})
+            answer = await client.request(method, path, params=version(path), json={})
+            if path in LISTS and method == "GET":
+                continue
             assert answer.status_code == 403, (method, path, answer.text)
+
+
+async def test_lists_show_what_is_of_the_namespace_of_the_role(fleet: Fleet) -> None:
+    made = await fleet.http.put("/fleetroot/namespaces/other", json={"credential": False})
+    services = {"hubs": "works", "provisioning-services": "plant"}
+    for kind, name in services.items():
+        await fleet.http.put(f"/fleetroot/{kind}/{name}", json={"namespace": "other"})
+    assert len(LISTS) == 9
+    async with await bearer(fleet, Role.READER, made.json()["id"]) as client:
+        for path in LISTS:
+            answer = await client.get(path, params=version(path))
+            assert answer.status_code == 200, (path, answer.text)
+            [listed] = answer.json()["value"]
+            assert listed["name"] in ("other", "works", "plant"), path
+            assert len((await fleet.http.get(path, params=version(path))).json()["value"]) == 2
 
 
 OF_ALL = ("tokens", "oidc-issuers", "approvals", "audit", "masterKey", "backup")
@@ -236,13 +292,8 @@ def test_every_route_of_the_operator_is_asked_here() -> None:
 
 
 def test_every_route_of_the_management_api_is_asked_here() -> None:
-    routes = [
-        route
-        for router in MANAGEMENT
-        for route in router.routes
-        if "/Microsoft.DeviceRegistry/" in route.path
-    ]
-    assert len(routes) > 30
+    routes = [route for router in MANAGEMENT for route in router.routes]
+    assert len(routes) > 60
     for route in routes:
         assert isinstance(route, ArmRoute)
         for method in route.methods:

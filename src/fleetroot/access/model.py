@@ -115,3 +115,12 @@ class Caller:
         """
         if not self.may(permission, namespace_id):
             raise Forbidden(f"this needs {permission.value}", reason="role too small")
+
+    def require_somewhere(self, permission: Permission) -> None:
+        """Lets a caller pass who may see a part.
+
+        Raises:
+            Forbidden: no grant carries the permission, on whatever.
+        """
+        if not any(permission in grant.role.permissions for grant in self.grants):
+            raise Forbidden(f"this needs {permission.value}", reason="role too small")

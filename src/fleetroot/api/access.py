@@ -77,6 +77,15 @@ class EverywhereRoute(OperatorRoute):
         (await authenticate(request)).require(self.permission, EVERYWHERE)
 
 
+class ListRoute(OperatorRoute):
+    """A list of namespaces, or of what belongs to one, for everybody whose role carries the
+    permission somewhere: the endpoint shows what is where `caller_of` has it.
+    """
+
+    async def authorize(self, request: Request) -> None:
+        (await authenticate(request)).require_somewhere(self.permission)
+
+
 class NamespaceRoute(OperatorRoute):
     """A route below a namespace, which its parameter `namespace` names. Whether one is there is
     told to roles on everything only.
@@ -112,7 +121,13 @@ async def authenticate(request: Request) -> Caller:
     caller = await services_of(request).access.authenticate(
         bearer, peer_of(request.scope), trace_id_of(request.scope)
     )
-    request.state.actor = caller.actor
+    request.state.caller, request.state.actor = caller, caller.actor
+    return caller
+
+
+def caller_of(request: Request) -> Caller:
+    """Who calls, on a route that has authenticated its caller."""
+    caller: Caller = request.state.caller
     return caller
 
 

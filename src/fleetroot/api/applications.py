@@ -71,12 +71,15 @@ OPERATOR: Final = (
     crls.router,
     master_key.router,
     backups.router,
+    namespaces.lists,
     namespaces.everywhere,
     namespaces.router,
     policies.router,
     authorities.router,
+    hubs.lists,
     hubs.everywhere,
     hubs.router,
+    provisioning_services.lists,
     provisioning_services.everywhere,
     provisioning_services.router,
     access_keys.of_hubs,
@@ -89,6 +92,7 @@ OPERATOR: Final = (
 )
 
 MANAGEMENT: Final = (
+    arm_namespaces.lists,
     arm_namespaces.router,
     arm_namespaces.itself,
     arm_credentials.router,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from fleetroot.access import Permission
-from fleetroot.api.access import EverywhereRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, ListRoute, actor_of, caller_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.bodies import Body, HostName, Name, ServiceTags
 from fleetroot.api.description import answers
@@ -18,6 +18,7 @@ from fleetroot.hub.administration import DescribedHub
 from fleetroot.registry.service_resources import Description
 
 _PREFIX = "/fleetroot/hubs"
+lists = APIRouter(prefix=_PREFIX, route_class=ListRoute)
 everywhere = APIRouter(prefix=_PREFIX, route_class=EverywhereRoute)
 router = APIRouter(prefix=_PREFIX + "/{hub}", route_class=HubRoute)
 
@@ -55,13 +56,19 @@ class HubAnswer(Answer):
     updated_at: Time
 
 
-@everywhere.get("")
+@lists.get("")
 @needs(Permission.READ)
 async def list_(request: Request) -> Listed[HubAnswer]:
-    """Every hub, by name."""
-    names = await namespace_names(request)
+    """Every hub of the namespaces that the caller may read, by name."""
+    names, caller = await namespace_names(request), caller_of(request)
     found = await services_of(request).hub_administration.list_all()
-    return Listed(value=[_shown(hub, names) for hub in found])
+    return Listed(
+        value=[
+            _shown(hub, names)
+            for hub in found
+            if caller.may(Permission.READ, hub.owner.namespace_id)
+        ]
+    )
 
 
 @everywhere.put("/{hub}", status_code=201, responses=answers(409, 412))

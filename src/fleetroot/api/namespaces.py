@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot.access import EVERYWHERE, Grant, Permission
 from fleetroot.access.approvals import Guarded
-from fleetroot.api.access import EverywhereRoute, NamespaceRoute, actor_of, needs
+from fleetroot.api.access import (
+    EverywhereRoute,
+    ListRoute,
+    NamespaceRoute,
+    actor_of,
+    caller_of,
+    needs,
+)
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.authorities import AuthorityAnswer, authority_body
 from fleetroot.api.description import answers
@@ -21,6 +28,7 @@ from fleetroot.pki import KeyType
 from fleetroot.registry.model import Credential, Namespace
 
 _PREFIX = "/fleetroot/namespaces"
+lists = APIRouter(prefix=_PREFIX, route_class=ListRoute)
 everywhere = APIRouter(prefix=_PREFIX, route_class=EverywhereRoute)
 router = APIRouter(prefix=_PREFIX + "/{namespace}", route_class=NamespaceRoute)
 
@@ -85,11 +93,12 @@ class SynchronizedAnswer(Answer):
     synchronized: int
 
 
-@everywhere.get("")
+@lists.get("")
 @needs(Permission.READ)
 async def list_(request: Request) -> Listed[NamespaceAnswer]:
-    """Every namespace, by name."""
-    return Listed(value=[_namespace(n) for n in await services_of(request).namespaces.list_all()])
+    """Every namespace that the caller may read, by name."""
+    caller, every = caller_of(request), await services_of(request).namespaces.list_all()
+    return Listed(value=[_namespace(n) for n in every if caller.may(Permission.READ, n.id)])
 
 
 @everywhere.put("/{namespace}", status_code=201, responses=answers(409))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from fleetroot.access import Permission
-from fleetroot.api.access import EverywhereRoute, actor_of, needs
+from fleetroot.api.access import EverywhereRoute, ListRoute, actor_of, caller_of, needs
 from fleetroot.api.answers import Answer, Listed, Time
 from fleetroot.api.bodies import Body, HostName, Name, ServiceTags
 from fleetroot.api.description import answers
@@ -23,6 +23,7 @@ from fleetroot.provisioning.services import Link
 from fleetroot.registry.service_resources import Description
 
 _PREFIX = "/fleetroot/provisioning-services"
+lists = APIRouter(prefix=_PREFIX, route_class=ListRoute)
 everywhere = APIRouter(prefix=_PREFIX, route_class=EverywhereRoute)
 router = APIRouter(prefix=_PREFIX + "/{service}", route_class=ServiceRoute)
 
@@ -80,13 +81,19 @@ class ServiceAnswer(Answer):
     updated_at: Time
 
 
-@everywhere.get("")
+@lists.get("")
 @needs(Permission.READ)
 async def list_(request: Request) -> Listed[ServiceAnswer]:
-    """Every provisioning service, by name."""
-    names = await namespace_names(request)
+    """Every provisioning service of the namespaces that the caller may read, by name."""
+    names, caller = await namespace_names(request), caller_of(request)
     found = await services_of(request).provisioning_services.list_all()
-    return Listed(value=[_shown(service, names) for service in found])
+    return Listed(
+        value=[
+            _shown(service, names)
+            for service in found
+            if caller.may(Permission.READ, service.owner.namespace_id)
+        ]
+    )
 
 
 @everywhere.put("/{service}", status_code=201, responses=answers(409, 412))

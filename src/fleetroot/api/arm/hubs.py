@@ -203,7 +203,7 @@ async def list_by_subscription(request: Request) -> Page[HubResource]:
 @needs(Permission.READ)
 async def check_name_availability(request: Request, body: NameBody) -> NameAvailability:
     """Whether a hub can have this name."""
-    return await availability(request, _room(request), body.name)
+    return await availability(_room(request), body.name)
 
 
 @router.post(_HUB + "/listkeys", response_model_exclude_none=True)

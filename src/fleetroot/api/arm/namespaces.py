@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from fleetroot.access import Permission
-from fleetroot.api.access import actor_of, needs
+from fleetroot.api.access import actor_of, caller_of, needs
 from fleetroot.api.arm.resources import (
     SUCCEEDED,
     Location,
@@ -32,6 +32,7 @@ from fleetroot.api.arm.routing import (
     PROVIDER,
     PUTS,
     ArmRoute,
+    ListRoute,
     NamespaceItselfRoute,
     check_absent,
     check_present,
@@ -49,6 +50,7 @@ from fleetroot.registry.model import DEFAULT_LOCATION, Namespace
 TYPE: Final = "Microsoft.DeviceRegistry/namespaces"
 _GROUP: Final = re.compile(r"[\w.()-]{0,89}[\w()-]", re.ASCII)
 router = APIRouter(route_class=ArmRoute)
+lists = APIRouter(route_class=ListRoute)
 itself = APIRouter(route_class=NamespaceItselfRoute)
 
 
@@ -86,7 +88,7 @@ class NamespaceResource(Resource):
     properties: ShownProperties
 
 
-@router.get(
+@lists.get(
     PROVIDER + "/Microsoft.DeviceRegistry/namespaces",
     response_model_exclude_none=True,
     dependencies=LISTS,
@@ -95,18 +97,18 @@ class NamespaceResource(Resource):
 async def list_by_resource_group(
     request: Request, subscription: str, group: str
 ) -> Page[NamespaceResource]:
-    """A page of a resource group's namespaces, by name."""
+    """A page of a resource group's namespaces that the caller may read, by name."""
     return await _page(request, subscription, group)
 
 
-@router.get(
+@lists.get(
     "/subscriptions/{subscription}/providers/Microsoft.DeviceRegistry/namespaces",
     response_model_exclude_none=True,
     dependencies=LISTS,
 )
 @needs(Permission.READ)
 async def list_by_subscription(request: Request, subscription: str) -> Page[NamespaceResource]:
-    """A page of a subscription's namespaces, by name."""
+    """A page of a subscription's namespaces that the caller may read, by name."""
     return await _page(request, subscription, None)
 
 
@@ -215,7 +217,8 @@ async def _page(request: Request, subscription: str, group: str | None) -> Page[
     every = [
         each
         for each in await services_of(request).namespaces.list_all()
-        if each.subscription_id.lower() == subscription.lower()
+        if caller_of(request).may(Permission.READ, each.id)
+        and each.subscription_id.lower() == subscription.lower()
         and (group is None or each.resource_group.lower() == group.lower())
     ]
     found, more = page_by_name(request, every, lambda each: each.name)

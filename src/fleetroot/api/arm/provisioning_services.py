@@ -259,7 +259,7 @@ async def list_by_subscription(request: Request) -> Page[ServiceResource]:
 @needs(Permission.READ)
 async def check_name_availability(request: Request, body: NameBody) -> NameAvailability:
     """Whether a provisioning service can have this name."""
-    return await availability(request, _room(request), body.name)
+    return await availability(_room(request), body.name)
 
 
 @router.post(_SERVICE + "/listkeys", response_model_exclude_none=True)

@@ -92,6 +92,15 @@ class ArmRoute(AuthorizedRoute):
         raise missing
 
 
+class ListRoute(ArmRoute):
+    """A list of namespaces, for everybody who has the permission on one; it shows those."""
+
+    async def authorize(self, request: Request) -> None:
+        caller = await authenticate(request)
+        check_api_version(request, self.versions)
+        caller.require_somewhere(self.permission)
+
+
 class NamespaceItselfRoute(ArmRoute):
     """A route about a namespace that need not be there, which then asks for the permission
     everywhere.

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from fastapi import Request, Response
 
-from fleetroot.access import EVERYWHERE, Permission
 from fleetroot.api.access import actor_of
 from fleetroot.api.arm.resources import Page
 from fleetroot.api.arm.routing import if_match
@@ -16,7 +15,7 @@ from fleetroot.api.arm.service_bodies import (
     shown_rule,
     shown_rules,
 )
-from fleetroot.api.arm.service_routing import caller_of, is_listed, there_of
+from fleetroot.api.arm.service_routing import is_listed, there_of
 from fleetroot.api.service_routes import described_of
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
@@ -56,15 +55,8 @@ async def deleted(request: Request, room: ResourceAdministration[D], name: str) 
     return Response(status_code=204)
 
 
-async def availability(
-    request: Request, room: ResourceAdministration[D], name: str
-) -> NameAvailability:
-    """Whether the name can be taken. Names are the whole server's.
-
-    Raises:
-        Forbidden: the caller may not see everything.
-    """
-    caller_of(request).require(Permission.READ, EVERYWHERE)
+async def availability(room: ResourceAdministration[D], name: str) -> NameAvailability:
+    """Whether the name can be taken. Names are the whole server's."""
     try:
         check_name(name, room.kind.words)
         await room.get(name)

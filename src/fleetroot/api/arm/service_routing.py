@@ -10,8 +10,8 @@ from typing import ClassVar, Final
 
 from fastapi import Request
 
-from fleetroot.access import EVERYWHERE, Caller, Permission
-from fleetroot.api.access import authenticate
+from fleetroot.access import EVERYWHERE, Permission
+from fleetroot.api.access import authenticate, caller_of
 from fleetroot.api.arm.routing import PROVIDER, ArmRoute, check_api_version, namespace_path
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument, NotFound
@@ -40,12 +40,16 @@ class DevicesRoute(ArmRoute):
         raise NotImplementedError
 
     async def authorize(self, request: Request) -> None:
-        request.state.caller = caller = await authenticate(request)
+        caller = await authenticate(request)
         check_api_version(request, self.versions)
         name = request.path_params.get(self.parameter)
-        if name is None:
-            return  # the endpoint looks at what it shows
         methods = self.methods or set()
+        if name is None:
+            if "GET" in methods:  # a list, which shows what the caller may see
+                caller.require_somewhere(self.permission)
+            else:
+                caller.require(self.permission, EVERYWHERE)
+            return
         is_itself = self.path.endswith(f"/{{{self.parameter}}}")
         makes = "PUT" in methods and is_itself
         try:
@@ -95,12 +99,6 @@ def _is_here(request: Request, found: Described) -> bool:
     if canonical(path["subscription"]) != canonical(said.subscription_id):
         return False
     return "group" not in path or canonical(path["group"]) == canonical(said.resource_group)
-
-
-def caller_of(request: Request) -> Caller:
-    """Who calls, on a route of this file."""
-    caller: Caller = request.state.caller
-    return caller
 
 
 def hub_of(request: Request) -> DescribedHub:
