@@ -173,3 +173,16 @@ async def test_namespace_is_made_with_what_belongs_to_it_and_deleted_when_it_is_
     await ok("credential", "delete", "--namespace", "plant", data=data)
     await ok("namespace", "delete", "plant", data=data)
     assert "no namespace plant" in await refused("namespace", "show", "plant", data=data)
+
+
+async def test_ca_goes_by_the_verbs_of_the_newest_generation(data: Path) -> None:
+    made = await shown("ca", "create", "plant", data=data)
+    rotated = await shown("ca", "revoke-and-rotate", "plant", data=data)
+    before, after = [
+        each["certificate"]["certificateAuthorityConfiguration"]["issuingAuthority"]
+        for each in (made, rotated)
+    ]
+    assert before != after
+    await ok("ca", "update", "plant", "--days", 8, data=data)
+    await ok("ca", "delete", "plant", data=data)
+    assert "there is no policy plant" in await refused("ca", "activate", "plant", "-", data=data)

@@ -47,7 +47,7 @@ def device_calls(above: str) -> dict[tuple[str, str], Permission]:
     return {
         **{("GET", above + path): Permission.READ for path in read},
         **{("GET", f"{device}/{what}"): Permission.READ for what in ("explanation", "timeline")},
-        **{(method, device): Permission.WRITE_DEVICES for method in ("PUT", "DELETE")},
+        **{(method, device): Permission.WRITE_DEVICES for method in ("PUT", "PATCH", "DELETE")},
         **{("POST", f"{device}/{verb}"): Permission.WRITE_DEVICES for verb in verbs},
     }
 

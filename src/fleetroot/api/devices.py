@@ -14,7 +14,9 @@ from fleetroot.api.access import OperatorRoute, actor_of, namespace_of, needs, o
 from fleetroot.api.answers import Answer, Limit, Page, Time
 from fleetroot.api.certificates import CertificateAnswer, certificate_body
 from fleetroot.api.description import operation_id
+from fleetroot.api.device_words import DescribedAnswer, words_of
 from fleetroot.api.services import services_of
+from fleetroot.registry.device_resources import DescribedDevice
 from fleetroot.registry.model import Device
 
 router = APIRouter(
@@ -54,7 +56,11 @@ class ConnectionAnswer(Answer):
     since: Time
 
 
-class DeviceDetails(DeviceAnswer):
+class DescribedDeviceAnswer(DeviceAnswer, DescribedAnswer):
+    """A device, with what was said of it."""
+
+
+class DeviceDetails(DescribedDeviceAnswer):
     """A device, with its connections and newest certificates."""
 
     connections: list[ConnectionAnswer]
@@ -88,14 +94,15 @@ async def devices(request: Request, after: str = "", limit: Limit = 100) -> Page
 async def device(request: Request, device_id: str) -> DeviceDetails:
     """One device, with its newest certificates."""
     services = services_of(request)
-    found = await services.registry.device(namespace_of(request), device_id)
+    described = await services.device_resources.get(namespace_of(request), device_id)
+    found = described.device
     certificates = await services.registry.certificates(
         namespace_of(request), device_id=device_id, limit=20
     )
     now = services.clock.now()
     live = services.hubs.live.of(found.namespace_id, found.device_key)
     return DeviceDetails(
-        **dict(device_body(found, await policy_names(request))),
+        **dict(described_body(described, await policy_names(request))),
         connections=[ConnectionAnswer(hub=s.principal.hub.name, since=s.since) for s in live],
         certificates=[certificate_body(certificate, now) for certificate in certificates],
     )
@@ -163,4 +170,13 @@ def device_body(device: Device, policy_names: dict[str, str]) -> DeviceAnswer:
         version=device.version,
         created_at=device.created_at,
         updated_at=device.updated_at,
+    )
+
+
+def described_body(
+    described: DescribedDevice, policy_names: dict[str, str]
+) -> DescribedDeviceAnswer:
+    """A device with what was said of it, as JSON shows it."""
+    return DescribedDeviceAnswer(
+        **dict(device_body(described.device, policy_names)), **words_of(described.description)
     )

@@ -68,6 +68,9 @@ class NamespaceAnswer(Answer):
 
     name: str
     id: str
+    subscription_id: str
+    resource_group: str
+    location: str
     tags: dict[str, str]
     etag: str
     provisioning_state: Literal["Succeeded"] = "Succeeded"
@@ -235,6 +238,9 @@ def _namespace(namespace: Namespace) -> NamespaceAnswer:
     return NamespaceAnswer(
         name=namespace.name,
         id=namespace.id,
+        subscription_id=namespace.subscription_id,
+        resource_group=namespace.resource_group,
+        location=namespace.location,
         tags=dict(namespace.tags),
         etag=namespace.etag,
         created_at=namespace.created_at,

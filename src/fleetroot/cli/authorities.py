@@ -18,13 +18,22 @@ _MAX_LIST = 1024 * 1024
 @click.group(
     cls=LazyGroup,
     places={
+        "create": "policies:create",
+        "update": "policies:update",
+        "delete": "policies:delete",
+        "activate": "policies:activate",
+        "revoke-and-rotate": "policies:revoke_issuer",
         "create-offline": "offline_root:create_offline",
         "sign-offline": "offline_root:sign_offline",
         "sign-offline-crl": "offline_root:sign_offline_crl",
     },
 )
 def ca() -> None:
-    """List and show certificate authorities, and sign for them where the root's key is."""
+    """List and show certificate authorities, and sign for them where the root's key is.
+
+    What issues goes by the name of its policy: it is created, updated, deleted, activated and
+    revoked as that is. A root is the `credential` of its namespace.
+    """
 
 
 @ca.command("list")

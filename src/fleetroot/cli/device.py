@@ -26,6 +26,7 @@ _OPERATORS = {
     "list": "devices:list_",
     "create": "devices:create",
     "show": "devices:show",
+    "update": "devices:update",
     "timeline": "devices:timeline",
     "revoke": "devices:revoke",
     "disable": "devices:disable_",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import click
 
@@ -18,11 +21,21 @@ from fleetroot.cli.output import (
     when,
     yes_no,
 )
+from fleetroot.cli.tags import parse_tags, shown_tags
+
+R = TypeVar("R")
+_WORDS = (
+    *("external-device-id", "manufacturer", "model"),
+    *("operating-system", "operating-system-version"),
+)
 
 
 @click.group()
 def devices() -> None:
-    """Create, list, show, revoke, disable, enable and delete devices; see what became of one."""
+    """Create, list, show, update, revoke, disable, enable and delete devices.
+
+    `timeline` is what became of one.
+    """
 
 
 @devices.command("list")
@@ -49,9 +62,39 @@ def list_(client: Client, limit: int, after: str, namespace: str, as_json: bool)
     print_table(("Device", "Enabled", "Policy", "Registered"), rows, "no devices")
 
 
+def _word_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Gives a command the options that say what a device is, in the words of the management API, as
+    `words`: by their names there, null for one that is removed.
+    """
+
+    @wraps(function)
+    def command(*args: Any, **options: Any) -> R:
+        words: dict[str, Any] = {}
+        for name in _WORDS:
+            if (value := options.pop(name.replace("-", "_"))) is not None:
+                words[_camel(name)] = value or None
+        for name in ("attribute", "tag"):
+            if given := options.pop(f"{name}s"):
+                words[f"{name}s"] = {} if given == ("",) else parse_tags(given, f"--{name}")
+        return function(*args, words=words, **options)
+
+    for name in ("tag", "attribute"):
+        command = click.option(
+            f"--{name}",
+            f"{name}s",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help=f"In place of all {name}s; empty to remove them.",
+        )(command)
+    for name in reversed(_WORDS):
+        command = click.option(f"--{name}", help="Empty to remove it.")(command)
+    return command
+
+
 @devices.command()
 @click.argument("device_id")
 @click.option("--policy", help="The policy that it is under.")
+@_word_options
 @click.option("--disabled", is_flag=True, help="Refuse it until it is enabled.")
 @namespace_option
 @json_option
@@ -60,17 +103,48 @@ def create(
     client: Client,
     device_id: str,
     policy: str | None,
+    words: dict[str, Any],
     disabled: bool,
     namespace: str,
     as_json: bool,
 ) -> None:
     """Create a device before it provisions; an enrollment must let it."""
-    body = {"policy": policy, "enabled": not disabled}
+    body = {"policy": policy, "enabled": not disabled, **words}
     made = client.put(_path(namespace, device_id), body)
     if as_json:
         print_json(made)
     else:
         click.echo(f"{made['deviceId']}: created")
+
+
+@devices.command()
+@click.argument("device_id")
+@click.option("--policy", help="Another policy: its certificates count no more.")
+@click.option("--enabled/--disabled", default=None)
+@_word_options
+@click.option("--if-match", help="Only if this is still its etag.")
+@namespace_option
+@json_option
+@asks_server
+def update(
+    client: Client,
+    device_id: str,
+    policy: str | None,
+    enabled: bool | None,
+    words: dict[str, Any],
+    if_match: str | None,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """Change what is said of a device; what is not given stays."""
+    body = {"policy": policy, "enabled": enabled, **words}
+    if body == {"policy": None, "enabled": None}:
+        raise click.UsageError("say what to change")
+    changed = client.patch(_path(namespace, device_id), body, if_match=if_match)
+    if as_json:
+        print_json(changed)
+    else:
+        click.echo(f"{changed['deviceId']}: changed")
 
 
 @devices.command()
@@ -108,6 +182,13 @@ def show(client: Client, device_id: str, namespace: str, as_json: bool) -> None:
             "Enabled": yes_no(found["enabled"]),
             "Policy": found["policy"] or "-",
             "Generation": found["generation"],
+            **{
+                name.replace("-", " ").capitalize(): printable(found[_camel(name)])
+                for name in _WORDS
+                if _camel(name) in found
+            },
+            "Attributes": printable(json.dumps(found.get("attributes", {}))),
+            "Tags": shown_tags(found),
             "Registered": when(found["createdAt"]),
             "Changed": when(found["updatedAt"]),
             "Connected": ", ".join(
@@ -187,6 +268,11 @@ def disable_(client: Client, device_id: str, namespace: str, as_json: bool) -> N
 def enable(client: Client, device_id: str, namespace: str, as_json: bool) -> None:
     """Let a device in again."""
     _switch(client, _path(namespace, device_id), "enable", as_json)
+
+
+def _camel(name: str) -> str:
+    first, *others = name.replace("-", "_").split("_")
+    return "".join((first, *map(str.capitalize, others)))
 
 
 def _said(moment: dict[str, Any]) -> str:

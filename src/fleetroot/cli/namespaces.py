@@ -161,6 +161,8 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     print_fields(
         {
             "Namespace": found["name"],
+            "Subscription": found["subscriptionId"],
+            "Resource group": found["resourceGroup"],
             "Tags": _tags(found),
             "Created": when(found["createdAt"]),
             "Etag": found["etag"],

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 
-def parse_tags(tags: tuple[str, ...]) -> dict[str, str]:
+def parse_tags(tags: tuple[str, ...], option: str = "--tag") -> dict[str, str]:
     """Tags as they are typed, `NAME=VALUE`."""
     found = {}
     for tag in tags:
         name, equals, value = tag.partition("=")
         if not equals or not name:
-            raise click.UsageError(f"--tag {tag} is not NAME=VALUE")
+            raise click.UsageError(f"{option} {tag} is not NAME=VALUE")
         found[name] = value
     return found
 
