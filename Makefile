@@ -8,7 +8,8 @@ PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 
 # What is not about a database, or about SQLite's own files, or asks what other tests ask, by way of
 # commands and SDKs, runs once.
-ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark cli agent clients
+ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark cli agent clients \
+  wire/test_schemathesis.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test coverage up bench fuzz hostile lint format lock clean

@@ -214,9 +214,10 @@ async def test_role_on_one_namespace_makes_no_other_and_learns_of_none(fleet: Fl
             await ask(client, method, "/namespaces/plant", {})
             for method in ("PUT", "DELETE", "PATCH", "GET")
         ]
-        answers.append(await ask(client, "GET", "/namespaces"))
+        listed = (await ask(client, "GET", "/namespaces")).json()
         changed = await ask(client, "PUT", NS, {"tags": {"site": "north"}})
     assert {error(answer) for answer in answers} == {(403, "AuthorizationFailed")}
+    assert [each["name"] for each in listed["value"]] == ["default"]
     assert changed.status_code == 200
 
 
