@@ -20,7 +20,12 @@ from fleetroot import sas
 from fleetroot.app import Server, quiet_collector
 from fleetroot.audit import SYSTEM
 from fleetroot.pki import KeyType
-from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings, RegisterRequest
+from fleetroot.provisioning.model import (
+    EnrollmentKind,
+    EnrollmentSettings,
+    OnboardingCredential,
+    RegisterRequest,
+)
 from fleetroot.registry.issuance import CsrText
 from fleetroot.settings import Settings
 
@@ -92,6 +97,8 @@ async def requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
         EnrollmentSettings(policy_id=policy.id),
         by=SYSTEM,
     )
+    assert group.keys is not None
+    group_key = group.keys.primary
     key = ec.generate_private_key(CURVES[curve])
     expires_at = server.clock.now() + timedelta(hours=1)
 
@@ -99,13 +106,13 @@ async def requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
         registration_id = f"{curve}-{number}"
         token = sas.sign_token(
             f"{service.id_scope}/registrations/{registration_id}",
-            sas.derive_device_key(group.keys.primary, registration_id),
+            sas.derive_device_key(group_key, registration_id),
             expires_at,
         )
         return RegisterRequest(
             service.id_scope,
             registration_id,
-            sas.SasToken.parse(token),
+            OnboardingCredential(sas.SasToken.parse(token)),
             CsrText(make_csr(registration_id, key)),
         )
 

@@ -23,7 +23,7 @@ from bench.floor import make_csr
 from bench.processes import DATABASE_FILE
 from fleetroot import sas
 from fleetroot.app import Server
-from fleetroot.provisioning.model import EnrollmentKind, RegisterRequest
+from fleetroot.provisioning.model import EnrollmentKind, OnboardingCredential, RegisterRequest
 from fleetroot.registry.issuance import CsrText
 from fleetroot.settings import Settings
 
@@ -65,6 +65,7 @@ async def _provision_template(data: Path) -> None:
     try:
         service = await server.administration.service()
         group = await server.administration.get(service, EnrollmentKind.GROUP, "default")
+        assert group.keys is not None
         token = sas.sign_token(
             f"{service.id_scope}/registrations/{_TEMPLATE}",
             sas.derive_device_key(group.keys.primary, _TEMPLATE),
@@ -72,7 +73,12 @@ async def _provision_template(data: Path) -> None:
         )
         csr = make_csr(_TEMPLATE, ec.generate_private_key(ec.SECP384R1()))
         await server.provisioning.register(
-            RegisterRequest(service.id_scope, _TEMPLATE, sas.SasToken.parse(token), CsrText(csr))
+            RegisterRequest(
+                service.id_scope,
+                _TEMPLATE,
+                OnboardingCredential(sas.SasToken.parse(token)),
+                CsrText(csr),
+            )
         )
     finally:
         await server.stop()

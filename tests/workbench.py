@@ -45,7 +45,7 @@ from fleetroot.pki import IssuedCertificate, generation_of
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
-from fleetroot.provisioning.model import RegisterRequest, RegistrationResult
+from fleetroot.provisioning.model import OnboardingCredential, RegisterRequest, RegistrationResult
 from fleetroot.registry import inventory
 from fleetroot.registry.issuance import CsrText, Issuance
 from fleetroot.registry.lifecycle import Lifecycle
@@ -221,7 +221,7 @@ class Workbench:
         return RegisterRequest(
             self.made.service.id_scope,
             registration_id,
-            self.token(registration_id),
+            OnboardingCredential(self.token(registration_id)),
             CsrText(csr) if csr else None,
         )
 

@@ -217,7 +217,7 @@ def write_trust(data: Path, trust: str) -> Path:
 
 
 def _shown_group(group: EnrollmentWithKeys | None) -> dict[str, str] | None:
-    if group is None:
+    if group is None or group.keys is None:
         return None
     return {
         "id": group.enrollment.id,

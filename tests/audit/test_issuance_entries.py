@@ -30,7 +30,9 @@ async def entries(bench: Workbench, subject: str = f"device/{DEVICE}") -> list[d
 async def provision(bench: Workbench) -> None:
     asked = bench.registration(DEVICE, device_csr(DEVICE)[1])
     await bench.provisioning.register(
-        RegisterRequest(asked.id_scope, DEVICE, asked.token, asked.csr, "192.0.2.7:4711", "trace-7")
+        RegisterRequest(
+            asked.id_scope, DEVICE, asked.credential, asked.csr, "192.0.2.7:4711", "trace-7"
+        )
     )
 
 

@@ -58,7 +58,9 @@ async def test_devices_that_come_together_are_looked_for_in_one_snapshot(bench: 
 
 async def test_one_that_may_not_come_does_not_hold_up_the_others(bench: Workbench) -> None:
     await bench.provision("warmed-up")
-    stranger = replace(bench.registration("stranger"), token=bench.registration("other").token)
+    stranger = replace(
+        bench.registration("stranger"), credential=bench.registration("other").credential
+    )
     given = await asyncio.gather(
         bench.provisioning.register(stranger),
         *map(bench.provision, DEVICES),

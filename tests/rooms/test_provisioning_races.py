@@ -19,6 +19,7 @@ from fleetroot.provisioning import registrations
 from fleetroot.provisioning.model import (
     EnrollmentKind,
     EnrollmentSettings,
+    OnboardingCredential,
     RegisterRequest,
     RegistrationResult,
 )
@@ -307,7 +308,9 @@ async def test_group_does_not_get_a_device_that_was_taken_over_in_between(
             bench.clock.now() + timedelta(hours=1),
         )
         await bench.provisioning.register(
-            RegisterRequest(service.id_scope, "own", sas.SasToken.parse(token))
+            RegisterRequest(
+                service.id_scope, "own", OnboardingCredential(sas.SasToken.parse(token))
+            )
         )
 
     between(bench, take_over)

@@ -39,7 +39,7 @@ from fleetroot.gateway.registration_bodies import (
     registration_state,
 )
 from fleetroot.provisioning import Provisioning
-from fleetroot.provisioning.model import RegisterRequest, RegistrationResult
+from fleetroot.provisioning.model import OnboardingCredential, RegisterRequest, RegistrationResult
 from fleetroot.sas import SasToken
 
 _RETRY_AFTER: Final = 3  # seconds, for what is not done yet
@@ -95,7 +95,7 @@ class _Call:
     path: DevicePath
     api_version: str
     field: CsrField
-    token: SasToken | None
+    credential: OnboardingCredential
     body: bytes
     peer: str
     trace_id: str
@@ -164,14 +164,22 @@ class DeviceRegistrations:
         if len(length) > 12 or int(length or b"0") > MAX_BODY_BYTES:
             raise _too_large()
         body = await _body(receive)
-        return _Call(path, api_version or "", field, token, body, peer_of(scope), trace_id)
+        return _Call(
+            path,
+            api_version or "",
+            field,
+            OnboardingCredential(token),
+            body,
+            peer_of(scope),
+            trace_id,
+        )
 
     async def _register(self, call: _Call) -> tuple[RegistrationResult, bytes]:
         path = call.path
         csr = read_registration(call.body, path.registration_id, call.field)
         result = await self._provisioning.register(
             RegisterRequest(
-                path.id_scope, path.registration_id, call.token, csr, call.peer, call.trace_id
+                path.id_scope, path.registration_id, call.credential, csr, call.peer, call.trace_id
             )
         )
         return result, operation_status(result, call.field, call.api_version)
@@ -179,7 +187,7 @@ class DeviceRegistrations:
     async def _operation(self, call: _Call) -> tuple[RegistrationResult, bytes]:
         path = call.path
         result = await self._provisioning.operation(
-            path.id_scope, path.registration_id, call.token, path.operation_id
+            path.id_scope, path.registration_id, call.credential, path.operation_id
         )
         return result, operation_status(result, call.field, call.api_version)
 
@@ -190,7 +198,7 @@ class DeviceRegistrations:
                 f"{call.field.value}: not in a look-up", reason="CSR in a look-up"
             )
         result = await self._provisioning.registration(
-            path.id_scope, path.registration_id, call.token
+            path.id_scope, path.registration_id, call.credential
         )
         return result, registration_state(result, call.api_version)
 

@@ -8,17 +8,21 @@ Source: Azure DPS service REST API, 2021-10-01 and its previews.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot import sas
 from fleetroot.access import Permission
 from fleetroot.api.access import actor_of, authenticate, bearer_of, shared_access_token
-from fleetroot.api.answers import Answer, Nothing, Time, left_out
 from fleetroot.api.description import BEARER, SHARED_ACCESS, answers
+from fleetroot.api.enrollment_bodies import (
+    EnrollmentAnswer,
+    EnrollmentBody,
+    SymmetricKeyBody,
+    read_settings,
+    show,
+)
 from fleetroot.api.preconditions import IfMatch
 from fleetroot.api.routing import AuthorizedRoute
 from fleetroot.api.services import services_of
@@ -26,7 +30,7 @@ from fleetroot.api.tracing import peer_of, trace_id_of
 from fleetroot.audit import Actor, ActorKind
 from fleetroot.errors import InvalidArgument
 from fleetroot.provisioning.administration import EnrollmentWithKeys
-from fleetroot.provisioning.model import Attestation, EnrollmentKind, EnrollmentSettings, Service
+from fleetroot.provisioning.model import EnrollmentKind, Service
 from fleetroot.registry.shared_access import Right
 
 # Those before 2025 do not know `credentialPolicyName`.
@@ -93,109 +97,6 @@ def _authorized_service(request: Request) -> Service:
 
 _Service = Annotated[Service, Depends(_authorized_service)]
 router = APIRouter(dependencies=[Depends(_api_version)], route_class=_EnrollmentRoute)
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True)
-
-
-_Key = Annotated[str | None, Field(max_length=1024)]
-_Name = Annotated[str, Field(max_length=256)]
-
-
-class SymmetricKeyBody(_Wire):
-    """Keys are base64; an empty one means: generate, or keep."""
-
-    primary_key: _Key = Field(default=None, alias="primaryKey")
-    secondary_key: _Key = Field(default=None, alias="secondaryKey")
-
-
-class AttestationBody(_Wire):
-    """How the devices prove who they are."""
-
-    type: Literal["symmetricKey"]
-    symmetric_key: SymmetricKeyBody = Field(default_factory=SymmetricKeyBody, alias="symmetricKey")
-
-
-class ReprovisionBody(_Wire):
-    """What happens when a device comes again."""
-
-    update_hub_assignment: bool = Field(default=True, alias="updateHubAssignment")
-    migrate_device_data: bool = Field(default=True, alias="migrateDeviceData")
-
-
-class InitialPropertiesBody(_Wire):
-    """The properties of a new twin."""
-
-    desired: dict[str, Any] | None = None
-
-
-class InitialTwinBody(_Wire):
-    """What a new twin begins with."""
-
-    tags: dict[str, Any] | None = None
-    properties: InitialPropertiesBody | None = None
-
-
-class EnrollmentBody(_Wire):
-    """An enrollment or an enrollment group, as it is sent."""
-
-    registration_id: _Name | None = Field(default=None, alias="registrationId")
-    enrollment_group_id: _Name | None = Field(default=None, alias="enrollmentGroupId")
-    device_id: _Name | None = Field(default=None, alias="deviceId")
-    attestation: AttestationBody
-    provisioning_status: Literal["enabled", "disabled"] = Field(
-        default="enabled", alias="provisioningStatus"
-    )
-    reprovision_policy: ReprovisionBody = Field(
-        default_factory=ReprovisionBody, alias="reprovisionPolicy"
-    )
-    allocation_policy: Literal["hashed", "static"] | None = Field(
-        default=None, alias="allocationPolicy"
-    )
-    iot_hub_host_name: _Name | None = Field(default=None, alias="iotHubHostName")
-    iot_hubs: list[_Name] | None = Field(default=None, alias="iotHubs")
-    initial_twin: InitialTwinBody | None = Field(default=None, alias="initialTwin")
-    credential_policy_name: _Name | None = Field(default=None, alias="credentialPolicyName")
-
-
-class SymmetricKeyAnswer(Answer):
-    """Keys, base64."""
-
-    primary_key: str = Field(repr=False)
-    secondary_key: str = Field(repr=False)
-
-
-class AttestationAnswer(Answer):
-    """How the devices prove who they are."""
-
-    type: Attestation
-    symmetric_key: SymmetricKeyAnswer
-
-
-class ReprovisionAnswer(Answer):
-    """What happens when a device comes again."""
-
-    update_hub_assignment: bool
-    migrate_device_data: bool
-
-
-class EnrollmentAnswer(Answer):
-    """An enrollment (`registrationId`) or an enrollment group (`enrollmentGroupId`)."""
-
-    registration_id: str | Nothing = left_out()
-    enrollment_group_id: str | Nothing = left_out()
-    attestation: AttestationAnswer
-    provisioning_status: Literal["enabled", "disabled"]
-    reprovision_policy: ReprovisionAnswer
-    allocation_policy: Literal["static", "hashed"]
-    etag: str
-    created: Time = Field(serialization_alias="createdDateTimeUtc")
-    updated: Time = Field(serialization_alias="lastUpdatedDateTimeUtc")
-    device_id: str | Nothing = left_out()
-    initial_twin: dict[str, Any] | Nothing = left_out()
-    iot_hubs: list[str] | Nothing = left_out()
-    credential_policy_name: str | Nothing = left_out()
 
 
 @router.put("/enrollments/{registration_id}", responses=answers(409, 412))
@@ -283,16 +184,13 @@ async def _put(
     if named is not None and named.lower() != id_.lower():
         raise InvalidArgument("the id in the body is not the id in the path")
     policy = body.credential_policy_name
-    settings = EnrollmentSettings(
-        device_id=body.device_id or None,
+    settings = read_settings(
+        body,
+        kind,
         policy_id=await administration.policy_id(service, policy) if policy else None,
-        enabled=body.provisioning_status == "enabled",
-        hub_id=await _hub_id(request, service, body),
-        update_hub_assignment=body.reprovision_policy.update_hub_assignment,
-        migrate_device_data=body.reprovision_policy.migrate_device_data,
-        initial_twin=_initial_twin(body.initial_twin),
+        linked=await administration.linked_hubs(service),
     )
-    keys = body.attestation.symmetric_key
+    keys = body.attestation.symmetric_key or SymmetricKeyBody()
     made = await administration.put(
         service,
         kind,
@@ -308,59 +206,11 @@ async def _put(
     return await _shown(request, service, made)
 
 
-def _initial_twin(twin: InitialTwinBody | None) -> str | None:
-    given = twin.model_dump(exclude_none=True, by_alias=True) if twin else {}
-    try:
-        return orjson.dumps(given).decode() if given else None
-    except orjson.JSONEncodeError:
-        raise InvalidArgument("initialTwin: a value is out of range") from None
-
-
-async def _hub_id(request: Request, service: Service, body: EnrollmentBody) -> str | None:
-    """The one hub that the enrollment names, if it names one."""
-    named = body.iot_hub_host_name or (body.iot_hubs[0] if body.iot_hubs else None)
-    if named is None:
-        return None
-    if body.iot_hubs and len(body.iot_hubs) > 1:
-        raise InvalidArgument("iotHubs: allocation among several hubs is not offered yet")
-    linked = await services_of(request).administration.linked_hubs(service)
-    hub_id = linked.get(named.lower())
-    if hub_id is None:
-        raise InvalidArgument(f"iotHubs: {named} is not linked to this provisioning service")
-    return hub_id
-
-
 async def _shown(request: Request, service: Service, found: EnrollmentWithKeys) -> EnrollmentAnswer:
-    enrollment, settings = found.enrollment, found.enrollment.settings
     administration = services_of(request).administration
-    is_group = enrollment.kind is EnrollmentKind.GROUP
-    hosts = policy = None
-    if settings.hub_id:
-        linked = await administration.linked_hubs(service)
-        hosts = [host for host, id_ in linked.items() if id_ == settings.hub_id]
-    if settings.policy_id:
-        policy = (await administration.policy_names(service)).get(settings.policy_id)
-    return EnrollmentAnswer(
-        registration_id=None if is_group else enrollment.id,
-        enrollment_group_id=enrollment.id if is_group else None,
-        attestation=AttestationAnswer(
-            type=settings.attestation,
-            symmetric_key=SymmetricKeyAnswer(
-                primary_key=sas.encode_key(found.keys.primary),
-                secondary_key=sas.encode_key(found.keys.secondary),
-            ),
-        ),
-        provisioning_status="enabled" if settings.enabled else "disabled",
-        reprovision_policy=ReprovisionAnswer(
-            update_hub_assignment=settings.update_hub_assignment,
-            migrate_device_data=settings.migrate_device_data,
-        ),
-        allocation_policy="static" if settings.hub_id else "hashed",
-        etag=enrollment.etag,
-        created=enrollment.created_at,
-        updated=enrollment.updated_at,
-        device_id=settings.device_id or None,
-        initial_twin=orjson.loads(settings.initial_twin) if settings.initial_twin else None,
-        iot_hubs=hosts,
-        credential_policy_name=policy,
+    linked = await administration.linked_hubs(service)
+    return show(
+        found,
+        policies=await administration.policy_names(service),
+        hosts={id_: host for host, id_ in linked.items()},
     )

@@ -35,8 +35,7 @@ from fleetroot.gateway.registration_bodies import (
 )
 from fleetroot.ids import canonical
 from fleetroot.provisioning import Provisioning
-from fleetroot.provisioning.model import RegisterRequest, RegistrationResult
-from fleetroot.sas import SasToken
+from fleetroot.provisioning.model import OnboardingCredential, RegisterRequest, RegistrationResult
 
 ANSWERS: Final = "$dps/registrations/res/#"
 _REGISTER: Final = "$dps/registrations/PUT/iotdps-register/"
@@ -63,7 +62,7 @@ class ProvisioningWire:
         self._provisioning = provisioning
         self._clock = clock
         self._failed = 0  # attestations, since one that did not
-        self._token: SasToken | None = None
+        self._credential = OnboardingCredential()
         self._has_asked = False
         self._qos: int | None = None  # of the answers; None: not subscribed
 
@@ -71,7 +70,7 @@ class ProvisioningWire:
         """See `connection.Wire.connect`."""
         if canonical(connect.client_id) != canonical(self._name.registration_id):
             raise InvalidArgument("client id is not the registration id")
-        self._token = parse_token(connect.password)
+        self._credential = OnboardingCredential(parse_token(connect.password))
         if not await self._provisioning.has_id_scope(self._name.id_scope):
             raise Unauthorized("unknown ID scope")
         self._stay()
@@ -134,7 +133,7 @@ class ProvisioningWire:
             RegisterRequest(
                 self._name.id_scope,
                 self._name.registration_id,
-                self._token,
+                self._credential,
                 csr,
                 self._connection.peer,
                 self._connection.trace_id,
@@ -149,7 +148,7 @@ class ProvisioningWire:
         if not operation_id:
             raise InvalidArgument("operationId: required")
         return await self._provisioning.operation(
-            self._name.id_scope, self._name.registration_id, self._token, operation_id
+            self._name.id_scope, self._name.registration_id, self._credential, operation_id
         )
 
     async def _answer(

@@ -32,6 +32,8 @@ def row(
     etag: str,
     created_at: datetime,
     updated_at: datetime,
+    primary_thumbprint: str | None,
+    secondary_thumbprint: str | None,
 ) -> Identity:
     """An identity from the columns of its table, in their order."""
     return Identity(
@@ -50,6 +52,8 @@ def row(
         etag,
         created_at,
         updated_at,
+        primary_thumbprint,
+        secondary_thumbprint,
     )
 
 
@@ -73,6 +77,8 @@ _SET_PIN: Final = Command(
         policy_id=bindparam("policy"),
         sealed_primary=bindparam("primary"),
         sealed_secondary=bindparam("secondary"),
+        primary_thumbprint=bindparam("first_thumbprint"),
+        secondary_thumbprint=bindparam("second_thumbprint"),
         etag=bindparam("new_etag"),
         updated_at=bindparam("now"),
     )
@@ -106,6 +112,8 @@ def _parameters(identity: Identity) -> dict[str, Any]:
         "etag": identity.etag,
         "created_at": identity.created_at,
         "updated_at": identity.updated_at,
+        "primary_thumbprint": identity.primary_thumbprint,
+        "secondary_thumbprint": identity.secondary_thumbprint,
     }
 
 
@@ -119,6 +127,8 @@ def set_pin(tx: Transaction, identity: Identity, now: datetime) -> None:
         policy=identity.policy_id,
         primary=identity.sealed_primary,
         secondary=identity.sealed_secondary,
+        first_thumbprint=identity.primary_thumbprint,
+        second_thumbprint=identity.secondary_thumbprint,
         new_etag=identity.etag,
         now=now,
     )

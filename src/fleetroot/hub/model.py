@@ -51,6 +51,8 @@ class Identity:
     etag: str
     created_at: datetime
     updated_at: datetime
+    primary_thumbprint: str | None = None
+    secondary_thumbprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,13 @@ from fleetroot.errors import (
 )
 from fleetroot.ids import check_device_id, check_name, check_registration_id
 from fleetroot.provisioning import enrollments, service_administration, services, standing
-from fleetroot.provisioning.model import Enrollment, EnrollmentKind, EnrollmentSettings, Service
+from fleetroot.provisioning.model import (
+    Attestation,
+    Enrollment,
+    EnrollmentKind,
+    EnrollmentSettings,
+    Service,
+)
 from fleetroot.registry import policies, shared_access
 from fleetroot.registry.assignment import HubDirectory, SymmetricKeys
 from fleetroot.registry.devices import new_etag
@@ -38,10 +44,10 @@ _SUBJECTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentWithKeys:
-    """An enrollment with its keys opened."""
+    """An enrollment with its keys opened; None: it attests by none."""
 
     enrollment: Enrollment
-    keys: SymmetricKeys
+    keys: SymmetricKeys | None
 
 
 class Administration:
@@ -195,9 +201,12 @@ class Administration:
         )
         if keep_policy and before is not None:
             settings = replace(settings, policy_id=before.settings.policy_id)
-        keys = self._keys(before, primary_key, secondary_key)
         spelling = before.id if before else enrollment_id
-        sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, keys)
+        keys: SymmetricKeys | None = None
+        sealed: tuple[bytes | None, bytes | None] = (None, None)
+        if settings.attestation is Attestation.SYMMETRIC_KEY:
+            keys = self._keys(before, primary_key, secondary_key)
+            sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, keys)
         made = Enrollment(
             service_id=service.id,
             kind=kind,
@@ -211,6 +220,9 @@ class Administration:
         )
 
         def unit(tx: Transaction) -> None:
+            linked = {hub.id for hub in services.linked(tx, service.id)} if settings.hub_ids else ()
+            if not set(settings.hub_ids) <= set(linked):
+                raise Conflict("a hub of the enrollment is gone")
             there = enrollments.find(tx, service.id, kind, enrollment_id)
             _check_precondition(there, if_match)
             if (there.etag if there else None) != (before.etag if before else None):
@@ -246,9 +258,7 @@ class Administration:
         )
         if enrollment is None:
             raise EnrollmentNotFound("Enrollment not found")
-        keys = enrollments.open_keys(self._sealer, enrollment)
-        assert keys is not None  # noqa: S101 - symmetric keys are the only attestation there is
-        return EnrollmentWithKeys(enrollment, keys)
+        return EnrollmentWithKeys(enrollment, enrollments.open_keys(self._sealer, enrollment))
 
     async def delete(
         self,

@@ -6,14 +6,30 @@ Source: Azure DPS, "Symmetric key attestation".
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from fleetroot import sas
 from fleetroot.errors import TokenInvalid
 from fleetroot.ids import canonical
-from fleetroot.provisioning.model import EnrollmentKind, Service
-from fleetroot.registry.assignment import SymmetricKeys
+from fleetroot.provisioning.model import EnrollmentKind, Service, Slot
+from fleetroot.registry.assignment import Pin, SymmetricKeys
 from fleetroot.sas import SasToken
+
+
+class Evidence(NamedTuple):
+    """What proved who a device is.
+
+    Attributes:
+        pin: what the device authenticates with at its hub, where no policy issues to it.
+        slot: which of the enrollment's two keys or certificates it was; None: there is one only.
+        certificate_info: JSON text of `{certificateInfo, signingCertificateInfo}`, of an X.509
+            attestation.
+    """
+
+    pin: Pin
+    slot: Slot | None = None
+    certificate_info: str | None = None
+
 
 _KEY_NAME: Final = "registration"
 
@@ -45,6 +61,12 @@ def check_token(token: SasToken, service: Service, registration_id: str, now: da
     token.check_not_expired(now)
 
 
-def is_signed_by_either(token: SasToken, keys: SymmetricKeys) -> bool:
-    """Whether one of the two keys signed the token; takes the same time whichever did."""
-    return token.is_signed_by(keys.primary) | token.is_signed_by(keys.secondary)
+def signed_by(token: SasToken, keys: SymmetricKeys) -> Slot | None:
+    """Which of the two keys signed the token; takes the same time whichever did."""
+    by_primary, by_secondary = (
+        token.is_signed_by(keys.primary),
+        token.is_signed_by(keys.secondary),
+    )
+    if by_primary:
+        return Slot.PRIMARY
+    return Slot.SECONDARY if by_secondary else None

@@ -5,17 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+import orjson
 from sqlalchemy import bindparam, delete, select
 
 from fleetroot.custody import RecordName, Sealer
 from fleetroot.ids import canonical
-from fleetroot.provisioning.model import Attestation, Enrollment, EnrollmentKind, EnrollmentSettings
+from fleetroot.provisioning.model import (
+    Attestation,
+    Enrollment,
+    EnrollmentAllocation,
+    EnrollmentKind,
+    EnrollmentSettings,
+    OnboardingCertificates,
+    TpmKeys,
+    Webhook,
+)
 from fleetroot.registry.assignment import SymmetricKeys
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import enrollments
 
 _PAGE_SIZE: Final = 1000
+_NO_HUBS: Final = "[]"
 _MAX_OPEN: Final = 10_000  # keys of enrollments, kept open
 
 
@@ -30,24 +41,50 @@ def row(
     sealed_secondary: bytes | None,
     policy_id: str | None,
     enabled: bool,
-    hub_id: str | None,
     update_hub_assignment: bool,
     migrate_device_data: bool,
     initial_twin: str | None,
     etag: str,
     created_at: datetime,
     updated_at: datetime,
+    primary_certificate: bytes | None,
+    secondary_certificate: bytes | None,
+    primary_ca: str | None,
+    secondary_ca: str | None,
+    endorsement_key: bytes | None,
+    storage_root_key: bytes | None,
+    allocation: str | None,
+    hub_ids: str,
+    webhook_url: str | None,
+    webhook_api_version: str | None,
+    iot_edge: bool,
+    device_information: str | None,
+    expires_at: datetime | None,
+    quarantine: bool,
 ) -> Enrollment:
     """An enrollment from the columns of its table, in their order."""
+    certificates = None
+    if attestation == Attestation.X509:
+        certificates = OnboardingCertificates(
+            primary_certificate, secondary_certificate, primary_ca, secondary_ca
+        )
     settings = EnrollmentSettings(
         device_id=device_id,
         attestation=Attestation(attestation),
         policy_id=policy_id,
         enabled=enabled,
-        hub_id=hub_id,
         update_hub_assignment=update_hub_assignment,
         migrate_device_data=migrate_device_data,
         initial_twin=initial_twin,
+        certificates=certificates,
+        tpm=TpmKeys(endorsement_key, storage_root_key) if endorsement_key else None,
+        allocation=EnrollmentAllocation(allocation) if allocation else None,
+        hub_ids=tuple(orjson.loads(hub_ids)) if hub_ids != _NO_HUBS else (),
+        webhook=Webhook(webhook_url, webhook_api_version or "") if webhook_url else None,
+        iot_edge=iot_edge,
+        device_information=device_information,
+        expires_at=expires_at,
+        quarantine=quarantine,
     )
     return Enrollment(
         service_id,
@@ -81,7 +118,7 @@ _of_service: Final = enrollments.c.service_id == bindparam("service")
 _ANY: Final = Query(select(enrollments.c.enrollment_key).where(_of_service).limit(1), str)
 _NAMING_HUB: Final = Query(
     select(enrollments.c.enrollment_key)
-    .where(_of_service & (enrollments.c.hub_id == bindparam("hub")))
+    .where(_of_service & enrollments.c.hub_ids.contains(bindparam("hub")))
     .limit(1),
     str,
 )
@@ -99,7 +136,7 @@ def name_hub(tx: Transaction, service_id: str, hub_id: str) -> bool:
 
 def save(tx: Transaction, enrollment: Enrollment) -> None:
     """Inserts the enrollment, or replaces the one of its kind and id."""
-    settings = enrollment.settings
+    settings, certificates = enrollment.settings, enrollment.settings.certificates
     tx.run(
         _SAVE,
         service_id=enrollment.service_id,
@@ -112,13 +149,26 @@ def save(tx: Transaction, enrollment: Enrollment) -> None:
         sealed_secondary=enrollment.sealed_secondary,
         policy_id=settings.policy_id,
         enabled=settings.enabled,
-        hub_id=settings.hub_id,
         update_hub_assignment=settings.update_hub_assignment,
         migrate_device_data=settings.migrate_device_data,
         initial_twin=settings.initial_twin,
         etag=enrollment.etag,
         created_at=enrollment.created_at,
         updated_at=enrollment.updated_at,
+        primary_certificate=certificates.primary if certificates else None,
+        secondary_certificate=certificates.secondary if certificates else None,
+        primary_ca=certificates.primary_ca if certificates else None,
+        secondary_ca=certificates.secondary_ca if certificates else None,
+        endorsement_key=settings.tpm.endorsement if settings.tpm else None,
+        storage_root_key=settings.tpm.storage_root if settings.tpm else None,
+        allocation=settings.allocation.value if settings.allocation else None,
+        hub_ids=orjson.dumps(settings.hub_ids).decode(),
+        webhook_url=settings.webhook.url if settings.webhook else None,
+        webhook_api_version=settings.webhook.api_version if settings.webhook else None,
+        iot_edge=settings.iot_edge,
+        device_information=settings.device_information,
+        expires_at=settings.expires_at,
+        quarantine=settings.quarantine,
     )
 
 

@@ -15,29 +15,35 @@ from fleetroot.custody import Sealer
 from fleetroot.errors import EnrollmentNotFound, TokenInvalid, Unauthorized, Unavailable
 from fleetroot.ids import canonical
 from fleetroot.provisioning import attestation, candidates, enrollments
+from fleetroot.provisioning.attestation import Evidence
 from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.configuration import Configuration, Configurations
 from fleetroot.provisioning.model import (
     Enrollment,
     EnrollmentKind,
     LinkedHub,
+    OnboardingCredential,
     RegisterRequest,
     Registration,
 )
 from fleetroot.registry import devices
-from fleetroot.registry.assignment import SymmetricKeys
+from fleetroot.registry.assignment import KeysPin
 from fleetroot.registry.model import Device, Policy
-from fleetroot.sas import SasToken
 from fleetroot.storage import Transaction
 
 
 class Attested(NamedTuple):
-    """A device that proved who it is, under an enrollment."""
+    """A device that proved who it is, under an enrollment.
+
+    Attributes:
+        evidence: what proved it.
+        registration_id: in the spelling that is stored.
+    """
 
     candidate: Candidate
     enrollment: Enrollment
-    keys: SymmetricKeys
-    registration_id: str  # in the spelling that is stored
+    evidence: Evidence
+    registration_id: str
 
 
 class Plan(NamedTuple):
@@ -68,7 +74,11 @@ class Planner:
         self._keys = enrollments.OpenKeys(sealer)
 
     def attest(
-        self, found: Candidate, registration_id: str, token: SasToken | None, now: datetime
+        self,
+        found: Candidate,
+        registration_id: str,
+        credential: OnboardingCredential,
+        now: datetime,
     ) -> Attested:
         """Finds the enrollment that the device proves to be under.
 
@@ -79,6 +89,7 @@ class Planner:
         likely = found.enrollments
         if not likely:
             raise EnrollmentNotFound("Enrollment not found", reason="no enrollment")
+        token = credential.token
         if token is None:
             raise Unauthorized("no credential")
         attestation.check_token(token, found.configuration.service, registration_id, now)
@@ -91,10 +102,11 @@ class Planner:
             if enrollment.kind is EnrollmentKind.INDIVIDUAL:
                 stored = enrollment.id
             of_device = attestation.device_keys(enrollment.kind, keys, stored)
-            if attestation.is_signed_by_either(token, of_device):
+            slot = attestation.signed_by(token, of_device)
+            if slot is not None:
                 if not enrollment.settings.enabled:
                     raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
-                return Attested(found, enrollment, of_device, stored)
+                return Attested(found, enrollment, Evidence(KeysPin(of_device), slot), stored)
         raise TokenInvalid("token signed with another key")
 
     def plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> Plan:
@@ -106,7 +118,7 @@ class Planner:
             Unavailable: no hub is linked.
         """
         found = candidates.find(tx, self._configurations, request.id_scope, request.registration_id)
-        attested = self.attest(found, request.registration_id, request.token, now)
+        attested = self.attest(found, request.registration_id, request.credential, now)
         enrollment = attested.enrollment
         settings, name = enrollment.settings, enrollments.name_of(enrollment)
         device_id = settings.device_id or attested.registration_id
@@ -144,7 +156,7 @@ class Planner:
     ) -> Plan:
         """Like `plan`, for a registration id that nothing is known of."""
         stranger = Candidate(configuration, individual=None, registration=None, device=None)
-        attested = self.attest(stranger, request.registration_id, request.token, now)
+        attested = self.attest(stranger, request.registration_id, request.credential, now)
         hub = self._allocate(attested)
         device = self._draft(attested, hub, attested.registration_id, now)
         by = _actor(attested, request)
@@ -201,8 +213,8 @@ class Planner:
             stays = linked.get(registration.hub_id)
             if stays is not None:
                 return stays
-        if settings.hub_id is not None:
-            hubs = [hub for hub in linked.values() if hub.id == settings.hub_id]
+        if settings.hub_ids:
+            hubs = [hub for hub in linked.values() if hub.id in settings.hub_ids]
         else:
             hubs = [hub for hub in linked.values() if hub.allocates]
         if not hubs:

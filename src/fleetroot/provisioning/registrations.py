@@ -9,7 +9,14 @@ from typing import Any, Final
 from sqlalchemy import bindparam, delete, select
 
 from fleetroot.ids import canonical
-from fleetroot.provisioning.model import EnrollmentKind, Registration, Status, Substatus
+from fleetroot.provisioning.model import (
+    Attestation,
+    EnrollmentKind,
+    Registration,
+    Slot,
+    Status,
+    Substatus,
+)
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import registrations
@@ -30,6 +37,12 @@ def row(
     etag: str,
     created_at: datetime,
     updated_at: datetime,
+    attestation: str,
+    slot: str | None,
+    certificate_info: str | None,
+    payload: str | None,
+    error_code: int | None,
+    error_message: str | None,
 ) -> Registration:
     """A registration from the columns of its table, in their order."""
     return Registration(
@@ -46,6 +59,12 @@ def row(
         etag,
         created_at,
         updated_at,
+        Attestation(attestation),
+        Slot(slot) if slot else None,
+        certificate_info,
+        payload,
+        error_code,
+        error_message,
     )
 
 
@@ -106,4 +125,10 @@ def _parameters(registration: Registration) -> dict[str, Any]:
         "etag": registration.etag,
         "created_at": registration.created_at,
         "updated_at": registration.updated_at,
+        "attestation": registration.attestation.value,
+        "credential_slot": registration.slot.value if registration.slot else None,
+        "certificate_info": registration.certificate_info,
+        "payload": registration.payload,
+        "error_code": registration.error_code,
+        "error_message": registration.error_message,
     }

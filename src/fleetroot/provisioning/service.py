@@ -25,6 +25,7 @@ from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.commits import Changed, Commits, Provision
 from fleetroot.provisioning.configuration import Configuration, Configurations
 from fleetroot.provisioning.model import (
+    OnboardingCredential,
     RegisterRequest,
     Registration,
     RegistrationResult,
@@ -35,7 +36,7 @@ from fleetroot.provisioning.newcomers import Newcomers
 from fleetroot.provisioning.planning import Plan, Planner
 from fleetroot.provisioning.together import Together, each
 from fleetroot.registry import devices
-from fleetroot.registry.assignment import Assignment, HubDirectory, KeysPin, PolicyPin, Seat
+from fleetroot.registry.assignment import Assignment, HubDirectory, PolicyPin, Seat
 from fleetroot.registry.issuance import (
     DeviceChanged,
     Issuance,
@@ -44,7 +45,6 @@ from fleetroot.registry.issuance import (
     SignedLeaf,
 )
 from fleetroot.registry.model import IssuedChain, Policy
-from fleetroot.sas import SasToken
 from fleetroot.storage import Store, Transaction
 
 _ATTEMPTS: Final = 4
@@ -107,7 +107,11 @@ class Provisioning:
         raise Unavailable("the device is being changed by others", retry_after=1)
 
     async def operation(
-        self, id_scope: str, registration_id: str, token: SasToken | None, operation_id: str
+        self,
+        id_scope: str,
+        registration_id: str,
+        credential: OnboardingCredential,
+        operation_id: str,
     ) -> RegistrationResult:
         """How an operation of a device stands. Attestation is checked as for `register`.
 
@@ -121,7 +125,7 @@ class Provisioning:
 
         def read(tx: Transaction) -> RegistrationResult:
             found = candidates.find(tx, self._configurations, id_scope, registration_id)
-            self._planner.attest(found, registration_id, token, now)
+            self._planner.attest(found, registration_id, credential, now)
             registration = found.registration
             if registration is None or registration.operation_id != operation_id:
                 raise RegistrationNotFound("the device has no such operation")
@@ -132,7 +136,7 @@ class Provisioning:
         return await self._store.read(read)
 
     async def registration(
-        self, id_scope: str, registration_id: str, token: SasToken | None
+        self, id_scope: str, registration_id: str, credential: OnboardingCredential
     ) -> RegistrationResult:
         """The registration of a device, without the certificate that it issued. Attestation is
         checked as for `register`.
@@ -147,7 +151,7 @@ class Provisioning:
 
         def read(tx: Transaction) -> RegistrationResult:
             found = candidates.find(tx, self._configurations, id_scope, registration_id)
-            self._planner.attest(found, registration_id, token, now)
+            self._planner.attest(found, registration_id, credential, now)
             if found.registration is None:
                 raise RegistrationNotFound("the device has no registration")
             return _result(found, found.registration, None)
@@ -303,6 +307,9 @@ class Provisioning:
             etag=devices.new_etag(),
             created_at=before.created_at if before else now,
             updated_at=now,
+            attestation=attested.enrollment.settings.attestation,
+            slot=attested.evidence.slot,
+            certificate_info=attested.evidence.certificate_info,
         )
 
 
@@ -345,7 +352,7 @@ def _assignment(plan: Plan) -> Assignment:
     return Assignment(
         hub_id=there.hub_id,
         device_id=there.device_id,
-        pin=PolicyPin(settings.policy_id) if settings.policy_id else KeysPin(plan.attested.keys),
+        pin=PolicyPin(settings.policy_id) if settings.policy_id else plan.attested.evidence.pin,
         leaves=tuple(seat for seat in seats if seat != there),
         migrate=settings.migrate_device_data,
         initial_twin=settings.initial_twin,

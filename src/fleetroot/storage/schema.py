@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     text,
     true,
 )
@@ -485,13 +486,29 @@ enrollments = Table(
     Column("sealed_secondary", LargeBinary, nullable=True),
     Column("policy_id", Text, ForeignKey("policies.id"), nullable=True),
     Column("enabled", Boolean, nullable=False),
-    Column("hub_id", Text, ForeignKey("hubs.id"), nullable=True),  # null: any linked hub
     Column("update_hub_assignment", Boolean, nullable=False),
     Column("migrate_device_data", Boolean, nullable=False),
     Column("initial_twin", Text, nullable=True),  # JSON
     Column("etag", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    # X.509. DER of the device's own certificate, or of the CA of a group that signs its devices'.
+    Column("primary_certificate", LargeBinary, nullable=True),
+    Column("secondary_certificate", LargeBinary, nullable=True),
+    # Or that CA by its name among those uploaded to the service.
+    Column("primary_ca", Text, nullable=True),
+    Column("secondary_ca", Text, nullable=True),
+    # TPM: TPM2B_PUBLIC each; the key that the device signs with is `sealed_primary`.
+    Column("endorsement_key", LargeBinary, nullable=True),
+    Column("storage_root_key", LargeBinary, nullable=True),
+    Column("allocation", Text, nullable=True),  # null: the service's
+    Column("hub_ids", Text, nullable=False, server_default="[]"),  # JSON; empty: any linked hub
+    Column("webhook_url", Text, nullable=True),
+    Column("webhook_api_version", Text, nullable=True),
+    Column("iot_edge", Boolean, nullable=False, server_default=false()),
+    Column("device_information", Text, nullable=True),  # JSON object
+    Column("expires_at", UtcTime, nullable=True),
+    Column("quarantine", Boolean, nullable=False, server_default=false()),
 )
 
 registrations = Table(
@@ -509,6 +526,31 @@ registrations = Table(
     Column("device_id", Text, nullable=True),
     Column("certificate_sha256", LargeBinary, nullable=True),  # issued by the last operation
     Column("etag", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    # What it attested with the last time.
+    Column("attestation", Text, nullable=False, server_default="symmetricKey"),
+    Column("credential_slot", Text, nullable=True),  # provisioning.model.Slot
+    Column("certificate_info", Text, nullable=True),  # JSON, of an X.509 attestation
+    Column("payload", Text, nullable=True),  # JSON that the allocation's webhook gave
+    Column("error_code", Integer, nullable=True),
+    Column("error_message", Text, nullable=True),
+)
+
+# Registrations that are `assigning`: what each of them asked, and what it waits for.
+pending_registrations = Table(
+    "pending_registrations",
+    metadata,
+    Column("service_id", Text, ForeignKey("provisioning_services.id"), primary_key=True),
+    Column("registration_key", Text, primary_key=True),
+    Column("registration_id", Text, nullable=False),
+    Column("enrollment_kind", Text, nullable=False),
+    Column("enrollment_id", Text, nullable=False),
+    Column("waits_for", Text, nullable=False),  # provisioning.pending.WaitsFor
+    Column("request", Text, nullable=False),  # JSON
+    Column("peer", Text, nullable=True),
+    Column("decision", Text, nullable=True),  # JSON; null: it waits still
+    Column("claimed_until", UtcTime, nullable=True),  # a node is getting the decision
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
 )
@@ -564,6 +606,9 @@ identities = Table(
     Column("etag", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    # SHA-1 or SHA-256 of the certificates that it authenticates with, lower-case hexadecimal.
+    Column("primary_thumbprint", Text, nullable=True),
+    Column("secondary_thumbprint", Text, nullable=True),
 )
 
 # What a device with CleanSession 0 subscribed to; survives disconnects and restarts.
