@@ -69,6 +69,7 @@ from fleetroot.pki import sha256_fingerprint
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
+from fleetroot.provisioning.quarantine import Quarantine
 from fleetroot.provisioning.service_administration import References, ServiceAdministration
 from fleetroot.registry.access_keys import AccessKeys
 from fleetroot.registry.device_resources import DeviceResources
@@ -338,6 +339,7 @@ class Server:
             provisioning_services=ServiceAdministration(
                 self.store, self._sealer, self.clock, self._served_names()
             ),
+            quarantine=Quarantine(self.store, self.clock),
             hubs=self.hubs,
             hub_administration=HubAdministration(
                 self.store, self._sealer, self.clock, self._served_names(), References()
@@ -580,6 +582,8 @@ class Server:
         if hasattr(self, "hubs"):
             self.hubs.stop_waiting()
         await asyncio.gather(self._finish_devices(grace), *(h.stop(grace) for h in self._http))
+        if hasattr(self, "provisioning"):
+            await self.provisioning.stop()
         if hasattr(self, "hubs"):
             self.hubs.stop()
         for listener, _ in self._tls:

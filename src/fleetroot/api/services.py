@@ -16,6 +16,7 @@ from fleetroot.custody import MasterKey, TokenState
 from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
+from fleetroot.provisioning.quarantine import Quarantine
 from fleetroot.provisioning.service_administration import ServiceAdministration
 from fleetroot.registry.access_keys import AccessKeys
 from fleetroot.registry.device_resources import DeviceResources
@@ -54,6 +55,7 @@ class Services:
     audit_log: AuditLog
     administration: Administration
     provisioning_services: ServiceAdministration
+    quarantine: Quarantine
     hubs: Hubs
     hub_administration: HubAdministration
     access_keys: AccessKeys

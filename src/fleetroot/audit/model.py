@@ -95,6 +95,9 @@ class Action(StrEnum):
     DELETE_CERTIFICATE = "ca-certificate.delete"
     PUT_ENROLLMENT = "enrollment.put"
     DELETE_ENROLLMENT = "enrollment.delete"
+    HOLD_REGISTRATION = "registration.hold"
+    APPROVE_REGISTRATION = "registration.approve"
+    REJECT_REGISTRATION = "registration.reject"
 
     CREATE_TOKEN = "token.create"  # noqa: S105
     ROTATE_TOKEN = "token.rotate"  # noqa: S105

@@ -23,6 +23,7 @@ _COMMANDS = {
     "hub": "hubs:hub",
     "provisioning-service": "provisioning_services:provisioning_service",
     "enrollments": "enrollments:enrollments",
+    "quarantine": "quarantine:quarantine",
     "registration": "explain:registration",
     "events": "events:events",
     "device": "device:device",

@@ -106,12 +106,15 @@ def _state(result: RegistrationResult, api_version: str) -> dict[str, Any]:
         "createdDateTimeUtc": iso8601(registration.created_at),
         "lastUpdatedDateTimeUtc": iso8601(registration.updated_at),
         "assignedHub": result.hub_host_name,
-        "deviceId": registration.device_id,
+        "deviceId": registration.device_id if registration.status is Status.ASSIGNED else None,
         "status": registration.status.value,
         "etag": registration.etag,
     }
     if registration.substatus is not None:
         state["substatus"] = registration.substatus.value
+    if registration.status is Status.FAILED:
+        state["errorCode"] = registration.error_code
+        state["errorMessage"] = registration.error_message
     if api_version >= "2025":
         state["connectionProfile"] = "classic"
     return state

@@ -19,7 +19,7 @@ from fleetroot.errors import (
     NotFound,
 )
 from fleetroot.ids import check_device_id, check_name, check_registration_id
-from fleetroot.provisioning import enrollments, service_administration, services, standing
+from fleetroot.provisioning import enrollments, pending, service_administration, services, standing
 from fleetroot.provisioning.model import (
     Attestation,
     Enrollment,
@@ -284,6 +284,7 @@ class Administration:
             if if_match is not None:
                 _check_precondition(there, if_match)
             enrollments.delete_one(tx, there)
+            pending.remove_of_enrollment(tx, there)
             _log(tx, Action.DELETE_ENROLLMENT, service, there, by, now)
 
         await self._store.write(unit)

@@ -19,9 +19,10 @@ from uuid import uuid4
 from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
 from fleetroot.bus import OUTBOX, Bus
-from fleetroot.provisioning import enrollments, registrations
+from fleetroot.provisioning import enrollments, pending, registrations
 from fleetroot.provisioning.configuration import Configuration
 from fleetroot.provisioning.model import Enrollment, EnrollmentKind, Registration
+from fleetroot.provisioning.pending import PendingRegistration
 from fleetroot.registry import devices
 from fleetroot.registry.assignment import Assignment, HubDirectory
 from fleetroot.registry.issuance import DeviceChanged, Issuance, SignedLeaf
@@ -44,6 +45,7 @@ class Provision(NamedTuple):
         former: the device that the registration was before; None if it was none, or this one.
         by: who asked for it.
         leaf: the certificate that was signed for it, if it asked for one.
+        waited: what was decided about it while it waited; None if it did not wait.
     """
 
     configuration: Configuration
@@ -55,11 +57,12 @@ class Provision(NamedTuple):
     leaf: SignedLeaf | None
     assignment: Assignment
     registration: Registration
+    waited: PendingRegistration | None
 
     @property
     def is_first(self) -> bool:
         """Whether nothing is known of the device yet."""
-        return self.before is None and self.former is None
+        return self.before is None and self.former is None and self.waited is None
 
 
 class Commits:
@@ -163,9 +166,23 @@ class Commits:
                 self._issuance.record(tx, [provision.leaf], Origin.PROVISIONING, now)
             assign(tx)
             registrations.save(tx, [provision.registration])
+            _stop_waiting(tx, provision)
             _note(tx, [provision], now)
 
         return unit
+
+
+def _stop_waiting(tx: Transaction, provision: Provision) -> None:
+    """Raises:
+    Changed: it was decided about anew.
+    """
+    waited = provision.waited
+    if waited is None:
+        return
+    there = pending.find(tx, waited.service_id, waited.registration_id)
+    if there is None or there.decision != waited.decision:
+        raise Changed
+    pending.remove(tx, waited.service_id, waited.registration_id)
 
 
 def _note(tx: Transaction, provisions: Sequence[Provision], now: datetime) -> None:
@@ -187,13 +204,23 @@ def _note(tx: Transaction, provisions: Sequence[Provision], now: datetime) -> No
 
 
 def _check_current(tx: Transaction, provisions: Sequence[Provision]) -> None:
-    """Raises:
-    Changed: a configuration or an individual enrollment was changed since it was read.
-    """
     is_now = version(tx)
     for each in provisions:
-        if each.configuration.version != is_now:
-            raise Changed
-        of_one = each.enrollment.kind is EnrollmentKind.INDIVIDUAL
-        if of_one and not enrollments.is_current(tx, each.enrollment):
-            raise Changed
+        _check(tx, is_now, each.configuration, each.enrollment)
+
+
+def check_current(tx: Transaction, configuration: Configuration, enrollment: Enrollment) -> None:
+    """Raises:
+    Changed: the configuration or an individual enrollment was changed since it was read.
+    """
+    _check(tx, version(tx), configuration, enrollment)
+
+
+def _check(
+    tx: Transaction, is_now: bytes, configuration: Configuration, enrollment: Enrollment
+) -> None:
+    if configuration.version != is_now:
+        raise Changed
+    of_one = enrollment.kind is EnrollmentKind.INDIVIDUAL
+    if of_one and not enrollments.is_current(tx, enrollment):
+        raise Changed

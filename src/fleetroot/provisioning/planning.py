@@ -14,18 +14,21 @@ from fleetroot.audit import Actor, ActorKind
 from fleetroot.custody import Sealer
 from fleetroot.errors import EnrollmentNotFound, TokenInvalid, Unauthorized, Unavailable
 from fleetroot.ids import canonical
-from fleetroot.provisioning import attestation, candidates, enrollments
+from fleetroot.provisioning import attestation, candidates, enrollments, pending
 from fleetroot.provisioning.attestation import Evidence
 from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.configuration import Configuration, Configurations
 from fleetroot.provisioning.model import (
     Enrollment,
+    EnrollmentAllocation,
     EnrollmentKind,
     LinkedHub,
     OnboardingCredential,
     RegisterRequest,
     Registration,
+    Status,
 )
+from fleetroot.provisioning.pending import PendingRegistration, WaitsFor
 from fleetroot.registry import devices
 from fleetroot.registry.assignment import KeysPin
 from fleetroot.registry.model import Device, Policy
@@ -46,6 +49,16 @@ class Attested(NamedTuple):
     registration_id: str
 
 
+class MustWait(Exception):
+    """A device proved who it is, and is not to be answered yet."""
+
+    def __init__(self, attested: Attested, waits_for: WaitsFor, by: Actor) -> None:
+        super().__init__(waits_for.value)
+        self.attested = attested
+        self.waits_for = waits_for
+        self.by = by
+
+
 class Plan(NamedTuple):
     """What a registration is going to do: one snapshot's decision.
 
@@ -55,6 +68,7 @@ class Plan(NamedTuple):
         device: the device as it will be.
         former: the device that the registration was before; None if it was none, or this one.
         by: who asked, now that it is proved.
+        waited: what was decided about it while it waited; None if it did not wait.
     """
 
     attested: Attested
@@ -64,6 +78,7 @@ class Plan(NamedTuple):
     device: Device
     former: Device | None
     by: Actor
+    waited: PendingRegistration | None = None
 
 
 class Planner:
@@ -104,8 +119,7 @@ class Planner:
             of_device = attestation.device_keys(enrollment.kind, keys, stored)
             slot = attestation.signed_by(token, of_device)
             if slot is not None:
-                if not enrollment.settings.enabled:
-                    raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
+                _check_open(enrollment, now)
                 return Attested(found, enrollment, Evidence(KeysPin(of_device), slot), stored)
         raise TokenInvalid("token signed with another key")
 
@@ -116,6 +130,7 @@ class Planner:
             Unauthorized: there is no such ID scope, or as `attest`; or the device is another's.
             EnrollmentNotFound: as `attest`.
             Unavailable: no hub is linked.
+            MustWait: it is not decided yet.
         """
         found = candidates.find(tx, self._configurations, request.id_scope, request.registration_id)
         attested = self.attest(found, request.registration_id, request.credential, now)
@@ -128,7 +143,9 @@ class Planner:
             before = devices.find(tx, namespace_id, device_id)
         if before is not None:
             self._check_reach(tx, enrollment, before)
-        hub = self._allocate(attested)
+        waited = _waited(tx, found, enrollment)
+        _check_decided(attested, waited, request)
+        hub = self._allocate(attested, waited)
         if before is None:
             device = self._draft(attested, hub, device_id, now)
         else:
@@ -149,6 +166,7 @@ class Planner:
             device,
             self._former(tx, found.registration, device, name),
             _actor(attested, request),
+            waited,
         )
 
     def plan_first(
@@ -157,7 +175,8 @@ class Planner:
         """Like `plan`, for a registration id that nothing is known of."""
         stranger = Candidate(configuration, individual=None, registration=None, device=None)
         attested = self.attest(stranger, request.registration_id, request.credential, now)
-        hub = self._allocate(attested)
+        _check_decided(attested, None, request)
+        hub = self._allocate(attested, None)
         device = self._draft(attested, hub, attested.registration_id, now)
         by = _actor(attested, request)
         return Plan(attested, _policy(attested), hub, None, device, None, by)
@@ -203,7 +222,7 @@ class Planner:
         return former
 
     @staticmethod
-    def _allocate(attested: Attested) -> LinkedHub:
+    def _allocate(attested: Attested, waited: PendingRegistration | None) -> LinkedHub:
         """The hub that the device goes to: the enrollment's own, the one it is on where it shall
         stay there, else one of the linked by a hash of the registration id.
         """
@@ -213,6 +232,8 @@ class Planner:
             stays = linked.get(registration.hub_id)
             if stays is not None:
                 return stays
+        if waited is not None and waited.decision.hub_id is not None:
+            return linked[waited.decision.hub_id]
         if settings.hub_ids:
             hubs = [hub for hub in linked.values() if hub.id in settings.hub_ids]
         else:
@@ -226,6 +247,66 @@ class Planner:
             if place < 0:
                 break
         return hub
+
+
+def _check_open(enrollment: Enrollment, now: datetime) -> None:
+    """Raises:
+    Unauthorized: nobody provisions under the enrollment now.
+    """
+    settings = enrollment.settings
+    if not settings.enabled:
+        raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
+    if settings.expires_at is not None and settings.expires_at <= now:
+        raise Unauthorized("enrollment expired", message="The enrollment has expired")
+
+
+def _waited(
+    tx: Transaction, found: Candidate, enrollment: Enrollment
+) -> PendingRegistration | None:
+    """What the device waited for under this enrollment."""
+    registration = found.registration
+    if registration is None or registration.status not in (Status.ASSIGNING, Status.FAILED):
+        return None
+    waited = pending.find(tx, registration.service_id, registration.registration_id)
+    return waited if waited is not None and waited.is_of(enrollment) else None
+
+
+def _check_decided(
+    attested: Attested, waited: PendingRegistration | None, request: RegisterRequest
+) -> None:
+    """Raises:
+    MustWait: somebody has to decide about the device first.
+    """
+    settings = attested.enrollment.settings
+    waits_for: WaitsFor | None = None
+    if waited is not None and waited.waits_for is WaitsFor.NOTHING:
+        waits_for = WaitsFor.NOTHING
+    elif settings.quarantine and _is_new(attested) and not (waited and waited.decision.approved):
+        waits_for = WaitsFor.APPROVAL
+    elif settings.allocation is EnrollmentAllocation.CUSTOM and not _is_placed(attested, waited):
+        waits_for = WaitsFor.WEBHOOK
+    if waits_for is not None:
+        raise MustWait(attested, waits_for, _actor(attested, request))
+
+
+def _is_new(attested: Attested) -> bool:
+    """Whether the device has never been let in under this enrollment."""
+    registration, enrollment = attested.candidate.registration, attested.enrollment
+    return (
+        registration is None
+        or registration.hub_id is None
+        or registration.enrollment_kind is not enrollment.kind
+        or canonical(registration.enrollment_id) != canonical(enrollment.id)
+    )
+
+
+def _is_placed(attested: Attested, waited: PendingRegistration | None) -> bool:
+    """Whether it is known where the device goes, without whoever allocates being asked."""
+    linked, registration = attested.candidate.configuration.hubs, attested.candidate.registration
+    if waited is not None and waited.decision.hub_id in linked:
+        return True
+    stays = registration is not None and not attested.enrollment.settings.update_hub_assignment
+    return stays and registration is not None and registration.hub_id in linked
 
 
 def _actor(attested: Attested, request: RegisterRequest) -> Actor:

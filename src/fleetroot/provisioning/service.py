@@ -1,6 +1,7 @@
 """The device's side of provisioning: register, and ask how an operation stands.
 
-A registration is answered at once. Everything is read in one snapshot, the device is attested, the
+A registration is answered at once, unless somebody has to decide about it first (`waiting`).
+Everything is read in one snapshot, the device is attested, the
 leaf is signed, and one unit of work makes device, certificate, hub identity and registration known
 together. If anything that the decision rested on changed in between, nothing is kept and the
 decision is made again.
@@ -20,7 +21,7 @@ from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, RegistrationNotFound, Unauthorized, Unavailable
 from fleetroot.ids import check_registration_id, new_uuid
 from fleetroot.pki import CertificateRequest, CsrRefused, UnverifiedRequest
-from fleetroot.provisioning import candidates, services
+from fleetroot.provisioning import candidates, pending, services
 from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.commits import Changed, Commits, Provision
 from fleetroot.provisioning.configuration import Configuration, Configurations
@@ -33,8 +34,10 @@ from fleetroot.provisioning.model import (
     Substatus,
 )
 from fleetroot.provisioning.newcomers import Newcomers
-from fleetroot.provisioning.planning import Plan, Planner
+from fleetroot.provisioning.pending import PendingRegistration, WaitsFor
+from fleetroot.provisioning.planning import MustWait, Plan, Planner
 from fleetroot.provisioning.together import Together, each
+from fleetroot.provisioning.waiting import Allocator, NoAllocator, Waiting
 from fleetroot.registry import devices
 from fleetroot.registry.assignment import Assignment, HubDirectory, PolicyPin, Seat
 from fleetroot.registry.issuance import (
@@ -75,6 +78,8 @@ class Provisioning:
         sealer: Sealer,
         bus: Bus,
         clock: Clock,
+        *,
+        allocator: Allocator | None = None,
     ) -> None:
         self._store = store
         self._issuance = issuance
@@ -83,6 +88,7 @@ class Provisioning:
         self._commits = Commits(store, issuance, hub_directory, bus)
         self._planner = Planner(self._configurations, sealer)
         self._requests = Together(self._register_all)
+        self._waiting = Waiting(store, self._configurations, allocator or NoAllocator(), clock)
         self._clock = clock
 
     async def has_id_scope(self, id_scope: str) -> bool:
@@ -90,7 +96,8 @@ class Provisioning:
         return await self._store.read(lambda tx: services.by_id_scope(tx, id_scope)) is not None
 
     async def register(self, request: RegisterRequest) -> RegistrationResult:
-        """Provisions a device: attests it, assigns a hub, and issues its certificate if it asks.
+        """Provisions a device: attests it, assigns a hub, and issues its certificate if it asks; or
+        holds the registration, which is `assigning` then.
 
         Raises:
             InvalidArgument: the registration id or the CSR is not good.
@@ -104,6 +111,11 @@ class Provisioning:
                 return await self._requests.ask(request)
             except (DeviceChanged, IssuerRevoked, Changed):
                 continue
+            except MustWait as must:
+                try:
+                    return await self._waiting.hold(must, request)
+                except Changed:
+                    continue
         raise Unavailable("the device is being changed by others", retry_after=1)
 
     async def operation(
@@ -113,9 +125,11 @@ class Provisioning:
         credential: OnboardingCredential,
         operation_id: str,
     ) -> RegistrationResult:
-        """How an operation of a device stands. Attestation is checked as for `register`.
+        """How an operation of a device stands, which is finished by this if it waited and is
+        decided. Attestation is checked as for `register`.
 
         Raises:
+            InvalidArgument: the CSR that it began with is not good.
             RegistrationNotFound: the device has no such operation.
             EnrollmentNotFound: no enrollment answers to the registration id.
             Unauthorized: the device did not prove who it is.
@@ -123,17 +137,29 @@ class Provisioning:
         check_registration_id(registration_id)
         now = self._clock.now()
 
-        def read(tx: Transaction) -> RegistrationResult:
+        def read(tx: Transaction) -> tuple[RegistrationResult, PendingRegistration | None]:
             found = candidates.find(tx, self._configurations, id_scope, registration_id)
             self._planner.attest(found, registration_id, credential, now)
             registration = found.registration
             if registration is None or registration.operation_id != operation_id:
                 raise RegistrationNotFound("the device has no such operation")
+            if registration.status is Status.ASSIGNING:
+                waits = pending.find(tx, registration.service_id, registration_id)
+                return RegistrationResult(registration, None, None), waits
             fingerprint = registration.certificate_sha256
             chain = self._issuance.chain_of(tx, fingerprint) if fingerprint else None
-            return _result(found, registration, chain)
+            return _result(found, registration, chain), None
 
-        return await self._store.read(read)
+        result, waits = await self._store.read(read)
+        if waits is None:
+            return result
+        if waits.waits_for is not WaitsFor.DEVICE:
+            self._waiting.ask_soon(id_scope, result.registration, waits.waits_for)
+            return result
+        asked = RegisterRequest(
+            id_scope, registration_id, credential, waits.csr, waits.peer, payload=waits.payload
+        )
+        return await self.register(asked)
 
     async def registration(
         self, id_scope: str, registration_id: str, credential: OnboardingCredential
@@ -157,6 +183,10 @@ class Provisioning:
             return _result(found, found.registration, None)
 
         return await self._store.read(read)
+
+    async def stop(self) -> None:
+        """Asks nobody for a decision any more."""
+        await self._waiting.stop()
 
     # --- registration
 
@@ -298,7 +328,9 @@ class Provisioning:
             registration_id=attested.registration_id,
             enrollment_kind=attested.enrollment.kind,
             enrollment_id=attested.enrollment.id,
-            operation_id=new_uuid(),
+            operation_id=before.operation_id
+            if before is not None and before.status is Status.ASSIGNING
+            else new_uuid(),
             status=Status.ASSIGNED,
             substatus=substatus,
             hub_id=hub.id,
@@ -310,6 +342,7 @@ class Provisioning:
             attestation=attested.enrollment.settings.attestation,
             slot=attested.evidence.slot,
             certificate_info=attested.evidence.certificate_info,
+            payload=plan.waited.decision.payload if plan.waited else None,
         )
 
 
@@ -338,6 +371,7 @@ def _provision(plan: Plan, leaf: SignedLeaf | None, registration: Registration) 
         leaf=leaf,
         assignment=_assignment(plan),
         registration=registration,
+        waited=plan.waited,
     )
 
 
@@ -355,7 +389,8 @@ def _assignment(plan: Plan) -> Assignment:
         pin=PolicyPin(settings.policy_id) if settings.policy_id else plan.attested.evidence.pin,
         leaves=tuple(seat for seat in seats if seat != there),
         migrate=settings.migrate_device_data,
-        initial_twin=settings.initial_twin,
+        initial_twin=(plan.waited.decision.initial_twin if plan.waited else None)
+        or settings.initial_twin,
     )
 
 
@@ -368,5 +403,7 @@ def _issued(provision: Provision, plan: Plan, _known: None) -> RegistrationResul
 def _result(
     found: Candidate, registration: Registration, chain: IssuedChain | None
 ) -> RegistrationResult:
-    hub = found.configuration.hubs.get(registration.hub_id or "")
+    hub = None
+    if registration.status is Status.ASSIGNED:
+        hub = found.configuration.hubs.get(registration.hub_id or "")
     return RegistrationResult(registration, hub.host_name if hub else None, chain)
