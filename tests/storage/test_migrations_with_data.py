@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -93,6 +94,15 @@ async def live_in(bench: Workbench) -> None:
         def answer_credential_request(self, *arguments: Any, **more: Any) -> bool:
             return True
 
+    await bench.administration.put(
+        made.service,
+        EnrollmentKind.GROUP,
+        made.group.enrollment.id,
+        replace(made.group.enrollment.settings, quarantine=True),
+        if_match="*",
+        by=SYSTEM,
+    )
+    await bench.register("dev-5", device_csr("dev-5")[1])
     proof = CertificateProof(certified.chain[:1])
     session, _ = await bench.hubs.connect(
         made.hub.host_name, "dev-1", proof, Silent(), clean_session=False

@@ -61,6 +61,15 @@ NEEDS = {
     ("DELETE", "/fleetroot/provisioning-services/default/hubs/x"): Permission.WRITE_SERVICES,
     **device_calls("/fleetroot"),
     **device_calls("/fleetroot/namespaces/default"),
+    ("GET", "/fleetroot/provisioning-services/default/quarantine"): Permission.READ,
+    (
+        "POST",
+        "/fleetroot/provisioning-services/default/quarantine/approve",
+    ): Permission.WRITE_ENROLLMENTS,
+    (
+        "POST",
+        "/fleetroot/provisioning-services/default/quarantine/reject",
+    ): Permission.WRITE_ENROLLMENTS,
     ("GET", "/fleetroot/status"): Permission.READ,
     ("GET", "/fleetroot/registrations/dev-1/explanation"): Permission.READ,
     ("GET", "/fleetroot/refusals"): Permission.READ,

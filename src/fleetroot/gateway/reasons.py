@@ -28,6 +28,7 @@ ADVICE: Final[dict[str, str]] = {
     "not a registration id": "Ids are 1 to 128 letters, digits and `. _ : -`.",
     "no credential": "The device sent no token: configure its symmetric key.",
     "enrollment disabled": "Enable it: `fleetroot enrollments enable ID [--group]`.",
+    "enrollment expired": "Give it a later expiry, or none: its devices may come again then.",
     "device provisions under another enrollment": (
         "The device belongs to another enrollment: use that one's key, or delete that enrollment."
     ),
