@@ -29,6 +29,8 @@ ADVICE: Final[dict[str, str]] = {
     "no credential": "The device sent no token: configure its symmetric key.",
     "enrollment disabled": "Enable it: `fleetroot enrollments enable ID [--group]`.",
     "enrollment expired": "Give it a later expiry, or none: its devices may come again then.",
+    "waits for approval": "Let it in: `fleetroot quarantine approve ID`; or `reject` it.",
+    "rejected": "An operator rejected it; `fleetroot quarantine approve ID` lets it in again.",
     "device provisions under another enrollment": (
         "The device belongs to another enrollment: use that one's key, or delete that enrollment."
     ),

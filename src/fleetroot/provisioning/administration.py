@@ -108,7 +108,8 @@ class Administration:
         self, service: Service, registration_id: str
     ) -> standing.RegistrationStanding:
         """How a registration id stands with the service, whether it is known or not."""
-        return await self._store.read(lambda tx: standing.read(tx, service, registration_id))
+        now = self._clock.now()
+        return await self._store.read(lambda tx: standing.read(tx, service, registration_id, now))
 
     async def host_names(self) -> list[str]:
         """The host names of all provisioning services."""

@@ -136,6 +136,10 @@ class EnrollmentSettings:
     expires_at: datetime | None = None
     quarantine: bool = False
 
+    def is_expired(self, now: datetime) -> bool:
+        """Whether no device provisions under it any more."""
+        return self.expires_at is not None and self.expires_at <= now
+
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:

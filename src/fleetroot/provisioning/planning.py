@@ -256,7 +256,7 @@ def _check_open(enrollment: Enrollment, now: datetime) -> None:
     settings = enrollment.settings
     if not settings.enabled:
         raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
-    if settings.expires_at is not None and settings.expires_at <= now:
+    if settings.is_expired(now):
         raise Unauthorized("enrollment expired", message="The enrollment has expired")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from fleetroot.errors import InvalidArgument
 from fleetroot.ids import check_registration_id
-from fleetroot.provisioning import enrollments, registrations, services
+from fleetroot.provisioning import enrollments, pending, registrations, services
 from fleetroot.provisioning.model import Enrollment, EnrollmentKind, Registration, Service
+from fleetroot.provisioning.pending import PendingRegistration, WaitsFor
 from fleetroot.registry import devices
 from fleetroot.registry.model import Device
 from fleetroot.storage import Transaction
@@ -35,7 +37,9 @@ class RegistrationStanding:
     against: tuple[str, ...]
 
 
-def read(tx: Transaction, service: Service, registration_id: str) -> RegistrationStanding:
+def read(
+    tx: Transaction, service: Service, registration_id: str, now: datetime
+) -> RegistrationStanding:
     """How the id stands with the service, in any spelling, and even if it is none."""
     registration = registrations.find(tx, service.id, registration_id)
     individual = enrollments.find(tx, service.id, EnrollmentKind.INDIVIDUAL, registration_id)
@@ -54,7 +58,10 @@ def read(tx: Transaction, service: Service, registration_id: str) -> Registratio
         registration,
         device,
         hosts.get(registration.hub_id or "") if registration else None,
-        tuple(_against(tx, registration_id, may, device, hosts)),
+        (
+            *_against(tx, registration_id, may, device, hosts, now),
+            *_undecided(pending.find(tx, service.id, registration_id)),
+        ),
     )
 
 
@@ -64,6 +71,7 @@ def _against(
     may: list[Enrollment],
     device: Device | None,
     hosts: dict[str, str],
+    now: datetime,
 ) -> list[str]:
     found = []
     try:
@@ -74,6 +82,8 @@ def _against(
         found.append("no enrollment")
     elif not any(one.settings.enabled for one in may):
         found.append("enrollment disabled")
+    elif all(one.settings.is_expired(now) for one in may if one.settings.enabled):
+        found.append("enrollment expired")
     if device is not None and not device.enabled:
         found.append("device disabled")
     if (
@@ -87,3 +97,9 @@ def _against(
     if not hosts:
         found.append("no linked hub")
     return found
+
+
+def _undecided(waits: PendingRegistration | None) -> list[str]:
+    if waits is not None and waits.waits_for is WaitsFor.APPROVAL:
+        return ["waits for approval"]
+    return ["rejected"] if waits is not None and waits.waits_for is WaitsFor.NOTHING else []
