@@ -79,7 +79,7 @@ def check_registration(data: bytes, parsed: Any, *, is_json: bool) -> None:
     """A DeviceRegistration of each generation of the API."""
     for field in CsrField:
         try:
-            csr = read_registration(data, "d", field)
+            csr, payload = read_registration(data, "d", field)
         except MalformedJson:
             assert not is_json
             assert data.strip()
@@ -87,6 +87,8 @@ def check_registration(data: bytes, parsed: Any, *, is_json: bool) -> None:
         except InvalidArgument:
             assert is_json
             continue
+        if payload is not None:
+            assert json.loads(payload) == json.loads(orjson.dumps(parsed["payload"]))
         if csr is None:
             continue
         assert field is not CsrField.NONE

@@ -45,7 +45,7 @@ request_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{2,34}[A-Za-z0-9]", fullmat
 @given(bodies | values, st.sampled_from(CsrField))
 def test_a_registration_gives_its_csr_or_names_the_field(body: Any, field: CsrField) -> None:
     try:
-        csr = read_registration(orjson.dumps(body), "d", field)
+        csr, _ = read_registration(orjson.dumps(body), "d", field)
     except InvalidArgument:
         wrong_id = isinstance(body, dict) and body.get("registrationId") not in (None, "d", "D")
         wrong_csr = isinstance(body, dict) and field.value in body
@@ -64,6 +64,19 @@ def test_arbitrary_bytes_are_a_registration_or_a_refusal(body: bytes, field: Csr
             orjson.loads(body)
     except InvalidArgument:
         orjson.loads(body)
+
+
+@given(values.filter(lambda value: value is not None))
+def test_a_registration_gives_its_payload_as_json(payload: Any) -> None:
+    asked = read_registration(orjson.dumps({"payload": payload}), "d", CsrField.NONE)
+    assert asked.payload is not None
+    assert orjson.loads(asked.payload) == payload
+
+
+def test_a_payload_that_is_nested_too_deeply_is_named() -> None:
+    body = b'{"payload":' + b"[" * 300 + b"]" * 300 + b"}"
+    with pytest.raises(InvalidArgument, match="payload: is nested too deeply"):
+        read_registration(body, "d", CsrField.CSR)
 
 
 def test_a_registration_is_bounded_before_it_is_read() -> None:

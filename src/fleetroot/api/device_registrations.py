@@ -176,10 +176,16 @@ class DeviceRegistrations:
 
     async def _register(self, call: _Call) -> tuple[RegistrationResult, bytes]:
         path = call.path
-        csr = read_registration(call.body, path.registration_id, call.field)
+        asked = read_registration(call.body, path.registration_id, call.field)
         result = await self._provisioning.register(
             RegisterRequest(
-                path.id_scope, path.registration_id, call.credential, csr, call.peer, call.trace_id
+                path.id_scope,
+                path.registration_id,
+                call.credential,
+                asked.csr,
+                call.peer,
+                call.trace_id,
+                asked.payload,
             )
         )
         return result, operation_status(result, call.field, call.api_version)
@@ -193,7 +199,7 @@ class DeviceRegistrations:
 
     async def _look_up(self, call: _Call) -> tuple[RegistrationResult, bytes]:
         path = call.path
-        if read_registration(call.body, path.registration_id, call.field) is not None:
+        if read_registration(call.body, path.registration_id, call.field).csr is not None:
             raise InvalidArgument(
                 f"{call.field.value}: not in a look-up", reason="CSR in a look-up"
             )

@@ -128,15 +128,16 @@ class ProvisioningWire:
 
     async def _register(self, event: PublishReceived, _query: dict[str, str]) -> RegistrationResult:
         field = csr_field(self._name.api_version)
-        csr = read_registration(event.payload, self._name.registration_id, field)
+        asked = read_registration(event.payload, self._name.registration_id, field)
         return await self._provisioning.register(
             RegisterRequest(
                 self._name.id_scope,
                 self._name.registration_id,
                 self._credential,
-                csr,
+                asked.csr,
                 self._connection.peer,
                 self._connection.trace_id,
+                asked.payload,
             )
         )
 

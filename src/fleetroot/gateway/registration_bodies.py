@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from cryptography import x509
@@ -39,8 +39,19 @@ def csr_field(api_version: str | None) -> CsrField:
     return field
 
 
-def read_registration(body: bytes, registration_id: str, field: CsrField) -> CsrText | None:
-    """Reads a DeviceRegistration and returns its CSR, if it has one.
+class AskedRegistration(NamedTuple):
+    """What a DeviceRegistration asks.
+
+    Attributes:
+        payload: JSON text for whoever allocates the device.
+    """
+
+    csr: CsrText | None = None
+    payload: str | None = None
+
+
+def read_registration(body: bytes, registration_id: str, field: CsrField) -> AskedRegistration:
+    """Reads a DeviceRegistration.
 
     Raises:
         TooLarge: it is over its limit.
@@ -50,7 +61,7 @@ def read_registration(body: bytes, registration_id: str, field: CsrField) -> Csr
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge(f"a registration is at most {MAX_BODY_BYTES} bytes")
     if not body.strip():
-        return None
+        return AskedRegistration()
     try:
         registration = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -62,14 +73,26 @@ def read_registration(body: bytes, registration_id: str, field: CsrField) -> Csr
         isinstance(named, str) and canonical(named) == canonical(registration_id)
     ):
         raise InvalidArgument("registrationId: is not the id that the device came with")
-    if field is CsrField.NONE:
-        return None
-    csr = registration.get(field.value)
+    return AskedRegistration(_csr(registration, field), _payload(registration))
+
+
+def _csr(registration: dict[str, Any], field: CsrField) -> CsrText | None:
+    csr = None if field is CsrField.NONE else registration.get(field.value)
     if csr is None:
         return None
     if not isinstance(csr, str) or not csr:
         raise InvalidArgument(f"{field.value}: must be a string")
     return CsrText(csr, pem_allowed=field is CsrField.CLIENT_CERTIFICATE_CSR)
+
+
+def _payload(registration: dict[str, Any]) -> str | None:
+    payload = registration.get("payload")
+    if payload is None:
+        return None
+    try:
+        return orjson.dumps(payload).decode()
+    except orjson.JSONEncodeError:
+        raise InvalidArgument("payload: is nested too deeply") from None
 
 
 def operation_status(result: RegistrationResult, field: CsrField, api_version: str) -> bytes:
@@ -110,6 +133,8 @@ def _state(result: RegistrationResult, api_version: str) -> dict[str, Any]:
         "status": registration.status.value,
         "etag": registration.etag,
     }
+    if registration.payload is not None:
+        state["payload"] = orjson.Fragment(registration.payload)
     if registration.substatus is not None:
         state["substatus"] = registration.substatus.value
     if registration.status is Status.FAILED:
@@ -138,4 +163,4 @@ def _issued(chain: IssuedChain, field: CsrField) -> dict[str, Any]:
 def _ascii_json(value: dict[str, Any]) -> bytes:
     """JSON with all else escaped: the SDKs decode answers over MQTT as ASCII."""
     body = orjson.dumps(value)
-    return body if body.isascii() else json.dumps(value).encode("ascii")
+    return body if body.isascii() else json.dumps(orjson.loads(body)).encode("ascii")
