@@ -13,6 +13,7 @@ import fcntl
 import gc
 import os
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -69,8 +70,13 @@ from fleetroot.pki import sha256_fingerprint
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
+from fleetroot.provisioning.custom_allocation import CustomAllocation
 from fleetroot.provisioning.quarantine import Quarantine
+from fleetroot.provisioning.regions import Regions
 from fleetroot.provisioning.service_administration import References, ServiceAdministration
+from fleetroot.provisioning.webhook_addresses import WebhookRules
+from fleetroot.provisioning.webhook_client import WebhookClient, WebhookLimits
+from fleetroot.provisioning.webhook_secrets import WebhookSecretStore
 from fleetroot.registry.access_keys import AccessKeys
 from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.expiry import Expiring, ExpiryWatch
@@ -262,7 +268,11 @@ class Server:
             on_alert=self.metrics.count_alert,
         )
         directory = Directory(self._sealer)
-        self.administration = Administration(self.store, directory, self._sealer, clock)
+        webhooks = _webhook_limits(settings)
+        self.webhook_secrets = WebhookSecretStore(self.store, self._sealer, clock)
+        self.administration = Administration(
+            self.store, directory, self._sealer, clock, webhooks.rules
+        )
         self.rotation = Rotation(
             self.store,
             self._sealer,
@@ -272,7 +282,17 @@ class Server:
             keep=lambda master: keep_master_key(master, data),
             forget=lambda master: forget_master_keys(master, data),
         )
-        self.provisioning = Provisioning(self.store, issuance, directory, self._sealer, bus, clock)
+        self.provisioning = Provisioning(
+            self.store,
+            issuance,
+            directory,
+            self._sealer,
+            bus,
+            clock,
+            allocator=CustomAllocation(
+                WebhookClient(webhooks), self.webhook_secrets, directory, clock
+            ),
+        )
 
     async def _check_master_key(self) -> None:
         """Raises:
@@ -341,6 +361,8 @@ class Server:
             ),
             quarantine=Quarantine(self.store, self.clock),
             hubs=self.hubs,
+            regions=Regions(self.store, self.clock),
+            webhook_secrets=self.webhook_secrets,
             hub_administration=HubAdministration(
                 self.store, self._sealer, self.clock, self._served_names(), References()
             ),
@@ -668,6 +690,21 @@ def _retention(settings: Settings) -> Retention:
         age=timedelta(hours=settings.event_retention_hours),
         count=settings.event_retention_count,
         size=settings.event_retention_megabytes * 1024 * 1024,
+    )
+
+
+def _webhook_limits(settings: Settings) -> WebhookLimits:
+    tls = ssl.create_default_context()
+    if settings.webhook_ca is not None:
+        try:
+            tls.load_verify_locations(settings.webhook_ca)
+        except OSError as error:  # ssl.SSLError is one
+            raise Unavailable(f"webhook_ca cannot be used: {error}") from None
+    return WebhookLimits(
+        seconds=settings.webhook_seconds,
+        tries=settings.webhook_tries,
+        rules=WebhookRules(settings.webhook_plain_http, settings.webhook_networks),
+        tls=tls,
     )
 
 

@@ -104,6 +104,13 @@ class Settings(BaseSettings):
         Literal["revoke-issuer", "delete-authority", "revoke-incident", "backup"], ...
     ] = ()
 
+    # Whom custom allocation may call, and for how long; see docs/allocation.md.
+    webhook_plain_http: bool = False
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    webhook_ca: Path | None = None
+    webhook_seconds: float = Field(default=10.0, gt=0, le=50)
+    webhook_tries: int = Field(default=3, gt=0, le=5)
+
     event_retention_hours: float = Field(default=24.0, gt=0)
     event_retention_count: int = Field(default=1_000_000, gt=0)
     event_retention_megabytes: int = Field(default=1024, gt=0)
@@ -201,6 +208,13 @@ class Settings(BaseSettings):
     def _leaf_validity_is_a_range(self) -> Settings:
         if self.leaf_validity_min_days > self.leaf_validity_max_days:
             raise ValueError("leaf_validity_min_days is over leaf_validity_max_days")
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_come_to_an_end(self) -> Settings:
+        """A node has two minutes to get a decision."""
+        if self.webhook_seconds * self.webhook_tries > 50:
+            raise ValueError("webhook_seconds times webhook_tries is over 50")
         return self
 
     @model_validator(mode="after")

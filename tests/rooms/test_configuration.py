@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, bindparam
 
 from fleetroot.audit import SYSTEM
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
+from fleetroot.provisioning.regions import DescribedRegion, Regions
 from fleetroot.storage.configuration import version
 from fleetroot.storage.schema import (
     authorities,
@@ -17,10 +18,31 @@ from fleetroot.storage.schema import (
     linked_hubs,
     policies,
     provisioning_services,
+    region_latencies,
+    region_networks,
+    service_resources,
 )
 from workbench import Workbench
 
-WATCHED = [authorities, enrollments, hubs, linked_hubs, policies, provisioning_services]
+WATCHED = [
+    authorities,
+    enrollments,
+    hubs,
+    linked_hubs,
+    policies,
+    provisioning_services,
+    region_latencies,
+    region_networks,
+    service_resources,
+]
+
+
+@pytest.fixture
+async def bench(bench: Workbench) -> Workbench:
+    """With a row in each of them."""
+    region = DescribedRegion("west", ["192.0.2.0/24"], {bench.made.hub.host_name: 20})
+    await Regions(bench.store, bench.clock).put(bench.made.service, region, by=SYSTEM)
+    return bench
 
 
 async def now(bench: Workbench) -> bytes:
@@ -75,5 +97,15 @@ def _a_new_row(connection: Connection, table: Table) -> dict[str, Any]:
         hub |= {"id": "new", "name_key": "new", "host_name": "new"}
         connection.execute(hubs.insert().values(hub))
         return row | {"hub_id": "new"}
-    unique = {"id", "name_key", "host_name", "id_scope", "enrollment_key"} & row.keys()
+    if table is region_latencies:
+        return row | {"region": "new"}
+    unique = {
+        "id",
+        "network",
+        "owner_id",
+        "name_key",
+        "host_name",
+        "id_scope",
+        "enrollment_key",
+    } & row.keys()
     return row | dict.fromkeys(unique, "new") | ({"sha256": b"new"} if "sha256" in row else {})

@@ -36,6 +36,8 @@ from fleetroot.pki import (
     to_pem,
 )
 from fleetroot.provisioning.model import EnrollmentKind, EnrollmentSettings
+from fleetroot.provisioning.regions import DescribedRegion, Regions
+from fleetroot.provisioning.webhook_secrets import WebhookSecretStore
 from fleetroot.registry.device_resources import Description, DeviceResources
 from fleetroot.registry.incidents import Scope
 from fleetroot.registry.ocsp_responders import OcspResponders
@@ -149,6 +151,9 @@ async def live_in(bench: Workbench) -> None:
     await upload_a_ca(bench, corporation)
     scope = Scope(made.namespace.id, device_keys=("dev-1",), since=bench.clock.now())
     await RevocationJobs(bench.store, bench.bus, bench.clock).start(scope, pace=1, by=SYSTEM)
+    region = DescribedRegion("west", ["192.0.2.0/24"], {made.hub.host_name: 20})
+    await Regions(bench.store, bench.clock).put(made.service, region, by=SYSTEM)
+    await WebhookSecretStore(bench.store, bench.sealer, bench.clock).of(made.service)
     await bench.audit_log.write()
     await bench.settled()
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from fleetroot.api import (
     access_keys,
+    allocations,
     approvals,
     audit_log,
     authorities,
@@ -84,6 +85,7 @@ OPERATOR: Final = (
     provisioning_services.everywhere,
     provisioning_services.router,
     quarantine.router,
+    allocations.router,
     access_keys.of_hubs,
     access_keys.of_services,
     uploaded_certificates.of_hubs,

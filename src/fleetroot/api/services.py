@@ -17,7 +17,9 @@ from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
 from fleetroot.provisioning.quarantine import Quarantine
+from fleetroot.provisioning.regions import Regions
 from fleetroot.provisioning.service_administration import ServiceAdministration
+from fleetroot.provisioning.webhook_secrets import WebhookSecretStore
 from fleetroot.registry.access_keys import AccessKeys
 from fleetroot.registry.device_resources import DeviceResources
 from fleetroot.registry.expiry import ExpiryWatch
@@ -56,6 +58,8 @@ class Services:
     administration: Administration
     provisioning_services: ServiceAdministration
     quarantine: Quarantine
+    regions: Regions
+    webhook_secrets: WebhookSecretStore
     hubs: Hubs
     hub_administration: HubAdministration
     access_keys: AccessKeys

@@ -87,6 +87,8 @@ class Action(StrEnum):
     UPDATE_PROVISIONING_SERVICE = "provisioning-service.update"
     LINK_PROVISIONING_SERVICE = "provisioning-service.link"
     DELETE_PROVISIONING_SERVICE = "provisioning-service.delete"
+    PUT_REGION = "region.put"
+    DELETE_REGION = "region.delete"
     READ_KEYS = "keys.read"
     ROTATE_KEY = "keys.rotate"
     UPLOAD_CERTIFICATE = "ca-certificate.upload"

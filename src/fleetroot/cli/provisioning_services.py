@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fleetroot.cli.access_keys import add_key_commands
+from fleetroot.cli.allocations import add_allocation_commands
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import json_option, print_json, print_table, when
@@ -20,8 +21,8 @@ _POLICIES = ("Hashed", "GeoLatency", "Static")
 
 @click.group("provisioning-service")
 def provisioning_service() -> None:
-    """Create, list, show, tag, link and delete provisioning services; their keys, hubs and CA
-    certificates.
+    """Create, list, show, tag, link and delete provisioning services; their keys, hubs, CA
+    certificates, regions and webhook secrets.
     """
 
 
@@ -139,3 +140,4 @@ add_service_commands(
 )
 add_key_commands(provisioning_service, _ROOT)
 add_certificate_commands(provisioning_service, _ROOT)
+add_allocation_commands(provisioning_service, _ROOT)

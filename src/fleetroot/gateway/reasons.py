@@ -60,6 +60,9 @@ ADVICE: Final[dict[str, str]] = {
     "not pending": "Let it ask for another CA first: `fleetroot policy renew-issuer NAME`.",
     "activation refused": "The answer names the rule that the chain breaks; docs/authorities.md.",
     "no linked hub": "Link a hub to the service, or correct the enrollment's `iotHubs`.",
+    "static allocation without a hub": (
+        "Name the hub in the enrollment (`iotHubs`), or allocate in another way."
+    ),
     "certificate issued after the backup": (
         "The server was restored to before it was issued: the device shall provision again."
     ),

@@ -19,7 +19,14 @@ from fleetroot.errors import (
     NotFound,
 )
 from fleetroot.ids import check_device_id, check_name, check_registration_id
-from fleetroot.provisioning import enrollments, pending, service_administration, services, standing
+from fleetroot.provisioning import (
+    allocation,
+    enrollments,
+    pending,
+    service_administration,
+    services,
+    standing,
+)
 from fleetroot.provisioning.model import (
     Attestation,
     Enrollment,
@@ -27,6 +34,7 @@ from fleetroot.provisioning.model import (
     EnrollmentSettings,
     Service,
 )
+from fleetroot.provisioning.webhook_addresses import WebhookRules
 from fleetroot.registry import policies, shared_access
 from fleetroot.registry.assignment import HubDirectory, SymmetricKeys
 from fleetroot.registry.devices import new_etag
@@ -36,6 +44,7 @@ from fleetroot.storage import Store, Transaction
 from fleetroot.storage.unit import ConstraintViolated
 
 _ANY: Final = "*"
+_PUBLIC: Final = WebhookRules()
 _SUBJECTS: Final = {
     EnrollmentKind.INDIVIDUAL: "enrollment",
     EnrollmentKind.GROUP: "enrollment-group",
@@ -54,8 +63,15 @@ class Administration:
     """Provisioning services and enrollments, for operators."""
 
     def __init__(
-        self, store: Store, hub_directory: HubDirectory, sealer: Sealer, clock: Clock
+        self,
+        store: Store,
+        hub_directory: HubDirectory,
+        sealer: Sealer,
+        clock: Clock,
+        webhooks: WebhookRules = _PUBLIC,
     ) -> None:
+        """`webhooks`: which ones enrollments may name."""
+        self._webhooks = webhooks
         self._store = store
         self._hub_directory = hub_directory
         self._sealer = sealer
@@ -184,7 +200,7 @@ class Administration:
         Keys that are left out are kept, or generated for a new one; `keep_policy` keeps the policy.
 
         Raises:
-            InvalidArgument: an id is not one.
+            InvalidArgument: an id is not one, or devices could not be allocated so.
             Conflict: the service was deleted meanwhile, or the hub that the enrollment names.
             AlreadyExists: it exists, and `if_match` was not given.
             EtagMismatch: `if_match` names another version, or none exists.
@@ -196,6 +212,7 @@ class Administration:
                 raise InvalidArgument("an enrollment group has no deviceId")
         if settings.initial_twin is not None:
             self._hub_directory.check_initial_twin(settings.initial_twin)
+        allocation.check(settings, self._webhooks)
         now = self._clock.now()
         before = await self._store.read(
             lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)

@@ -1,5 +1,5 @@
-"""What every registration of a service asks for, kept in memory: the service, its hubs, its
-enrollment groups and the policies of its namespace.
+"""What every registration of a service asks for, kept in memory: the service, its hubs and regions,
+its enrollment groups and the policies of its namespace.
 
 It is kept with the version it had (`storage.configuration`). A snapshot of another version reads
 it anew, and the unit of work that acts on it checks the version again, so it is never older than
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fleetroot.provisioning import enrollments, services
+from fleetroot.provisioning import enrollments, geography, services
+from fleetroot.provisioning.geography import Geography
 from fleetroot.provisioning.model import Enrollment, LinkedHub, Service
 from fleetroot.registry import policies
 from fleetroot.registry.model import Policy
@@ -29,6 +30,7 @@ class Configuration:
     hubs: Mapping[str, LinkedHub]  # by id, in a stable order
     groups: tuple[Enrollment, ...]
     policies: Mapping[str, Policy]  # by id
+    geography: Geography
 
 
 class Configurations:
@@ -54,6 +56,7 @@ class Configurations:
             MappingProxyType({hub.id: hub for hub in hubs}),
             tuple(enrollments.all_groups(tx, service.id)),
             MappingProxyType({p.id: p for p in policies.every_of(tx, service.namespace_id)}),
+            Geography(services.location(tx, service.id), geography.regions_of(tx, service.id)),
         )
         self._by_id_scope[id_scope] = configuration
         return configuration

@@ -263,9 +263,11 @@ class LinkedHub:
     Attributes:
         weight: how many devices it gets of those that are spread, in proportion to the others.
         allocates: whether it gets any of those; enrollments may name it all the same.
+        location: where it is, as it was said.
     """
 
     id: str
     host_name: str
     weight: int = 1
     allocates: bool = True
+    location: str = ""

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from hashlib import sha256
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from fleetroot.audit import Actor, ActorKind
 from fleetroot.custody import Sealer
-from fleetroot.errors import EnrollmentNotFound, TokenInvalid, Unauthorized, Unavailable
+from fleetroot.errors import EnrollmentNotFound, TokenInvalid, Unauthorized
 from fleetroot.ids import canonical
-from fleetroot.provisioning import attestation, candidates, enrollments, pending
+from fleetroot.provisioning import allocation, attestation, candidates, enrollments, pending
 from fleetroot.provisioning.attestation import Evidence
 from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.configuration import Configuration, Configurations
@@ -28,11 +27,13 @@ from fleetroot.provisioning.model import (
     Registration,
     Status,
 )
-from fleetroot.provisioning.pending import PendingRegistration, WaitsFor
+from fleetroot.provisioning.pending import Decision, PendingRegistration, WaitsFor
 from fleetroot.registry import devices
 from fleetroot.registry.assignment import KeysPin
 from fleetroot.registry.model import Device, Policy
 from fleetroot.storage import Transaction
+
+_NOTHING: Final = Decision()
 
 
 class Attested(NamedTuple):
@@ -79,6 +80,12 @@ class Plan(NamedTuple):
     former: Device | None
     by: Actor
     waited: PendingRegistration | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """What whoever allocates said of the device; nothing, where it was not asked."""
+        custom = self.attested.enrollment.settings.allocation is EnrollmentAllocation.CUSTOM
+        return self.waited.decision if custom and self.waited is not None else _NOTHING
 
 
 class Planner:
@@ -144,8 +151,7 @@ class Planner:
         if before is not None:
             self._check_reach(tx, enrollment, before)
         waited = _waited(tx, found, enrollment)
-        _check_decided(attested, waited, request)
-        hub = self._allocate(attested, waited)
+        hub = _hub(attested, waited, request)
         if before is None:
             device = self._draft(attested, hub, device_id, now)
         else:
@@ -175,8 +181,7 @@ class Planner:
         """Like `plan`, for a registration id that nothing is known of."""
         stranger = Candidate(configuration, individual=None, registration=None, device=None)
         attested = self.attest(stranger, request.registration_id, request.credential, now)
-        _check_decided(attested, None, request)
-        hub = self._allocate(attested, None)
+        hub = _hub(attested, None, request)
         device = self._draft(attested, hub, attested.registration_id, now)
         by = _actor(attested, request)
         return Plan(attested, _policy(attested), hub, None, device, None, by)
@@ -221,33 +226,6 @@ class Planner:
             return None
         return former
 
-    @staticmethod
-    def _allocate(attested: Attested, waited: PendingRegistration | None) -> LinkedHub:
-        """The hub that the device goes to: the enrollment's own, the one it is on where it shall
-        stay there, else one of the linked by a hash of the registration id.
-        """
-        linked = attested.candidate.configuration.hubs
-        settings, registration = attested.enrollment.settings, attested.candidate.registration
-        if registration and registration.hub_id and not settings.update_hub_assignment:
-            stays = linked.get(registration.hub_id)
-            if stays is not None:
-                return stays
-        if waited is not None and waited.decision.hub_id is not None:
-            return linked[waited.decision.hub_id]
-        if settings.hub_ids:
-            hubs = [hub for hub in linked.values() if hub.id in settings.hub_ids]
-        else:
-            hubs = [hub for hub in linked.values() if hub.allocates]
-        if not hubs:
-            raise Unavailable("no hub is linked for this enrollment", reason="no linked hub")
-        digest = sha256(canonical(attested.registration_id).encode()).digest()
-        place = int.from_bytes(digest[:8], "big") % sum(hub.weight for hub in hubs)
-        for hub in hubs:
-            place -= hub.weight
-            if place < 0:
-                break
-        return hub
-
 
 def _check_open(enrollment: Enrollment, now: datetime) -> None:
     """Raises:
@@ -271,22 +249,32 @@ def _waited(
     return waited if waited is not None and waited.is_of(enrollment) else None
 
 
-def _check_decided(
+def _hub(
     attested: Attested, waited: PendingRegistration | None, request: RegisterRequest
-) -> None:
-    """Raises:
-    MustWait: somebody has to decide about the device first.
+) -> LinkedHub:
+    """The hub that the device goes to.
+
+    Raises:
+        MustWait: somebody has to decide about the device first.
+        Unavailable: there is none for it.
     """
-    settings = attested.enrollment.settings
-    waits_for: WaitsFor | None = None
+    found, enrollment = attested.candidate, attested.enrollment
     if waited is not None and waited.waits_for is WaitsFor.NOTHING:
-        waits_for = WaitsFor.NOTHING
-    elif settings.quarantine and _is_new(attested) and not (waited and waited.decision.approved):
-        waits_for = WaitsFor.APPROVAL
-    elif settings.allocation is EnrollmentAllocation.CUSTOM and not _is_placed(attested, waited):
-        waits_for = WaitsFor.WEBHOOK
-    if waits_for is not None:
-        raise MustWait(attested, waits_for, _actor(attested, request))
+        raise MustWait(attested, WaitsFor.NOTHING, _actor(attested, request))
+    is_approved = waited is not None and waited.decision.approved
+    if enrollment.settings.quarantine and not is_approved and _is_new(attested):
+        raise MustWait(attested, WaitsFor.APPROVAL, _actor(attested, request))
+    hub = allocation.choose(
+        found.configuration,
+        enrollment,
+        attested.registration_id,
+        registration=found.registration,
+        peer=request.peer,
+        decided=waited.decision.hub_id if waited is not None else None,
+    )
+    if hub is None:
+        raise MustWait(attested, WaitsFor.WEBHOOK, _actor(attested, request))
+    return hub
 
 
 def _is_new(attested: Attested) -> bool:
@@ -298,15 +286,6 @@ def _is_new(attested: Attested) -> bool:
         or registration.enrollment_kind is not enrollment.kind
         or canonical(registration.enrollment_id) != canonical(enrollment.id)
     )
-
-
-def _is_placed(attested: Attested, waited: PendingRegistration | None) -> bool:
-    """Whether it is known where the device goes, without whoever allocates being asked."""
-    linked, registration = attested.candidate.configuration.hubs, attested.candidate.registration
-    if waited is not None and waited.decision.hub_id in linked:
-        return True
-    stays = registration is not None and not attested.enrollment.settings.update_hub_assignment
-    return stays and registration is not None and registration.hub_id in linked
 
 
 def _actor(attested: Attested, request: RegisterRequest) -> Actor:

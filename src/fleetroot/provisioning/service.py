@@ -319,7 +319,7 @@ class Provisioning:
             substatus = Substatus.INITIAL_ASSIGNMENT
         elif before.hub_id == hub.id:
             substatus = Substatus.REPROVISIONED
-        elif attested.enrollment.settings.migrate_device_data:
+        elif _migrates(plan):
             substatus = Substatus.DEVICE_DATA_MIGRATED
         else:
             substatus = Substatus.DEVICE_DATA_RESET
@@ -342,7 +342,7 @@ class Provisioning:
             attestation=attested.enrollment.settings.attestation,
             slot=attested.evidence.slot,
             certificate_info=attested.evidence.certificate_info,
-            payload=plan.waited.decision.payload if plan.waited else None,
+            payload=plan.decision.payload,
         )
 
 
@@ -388,10 +388,17 @@ def _assignment(plan: Plan) -> Assignment:
         device_id=there.device_id,
         pin=PolicyPin(settings.policy_id) if settings.policy_id else plan.attested.evidence.pin,
         leaves=tuple(seat for seat in seats if seat != there),
-        migrate=settings.migrate_device_data,
-        initial_twin=(plan.waited.decision.initial_twin if plan.waited else None)
-        or settings.initial_twin,
+        migrate=_migrates(plan),
+        initial_twin=plan.decision.initial_twin or settings.initial_twin,
     )
+
+
+def _migrates(plan: Plan) -> bool:
+    """Whether what the device has on another hub moves with it. A twin that its webhook gives wins
+    over the enrollment's choice (Azure DPS, "Understand custom allocation policies").
+    """
+    migrates = plan.attested.enrollment.settings.migrate_device_data
+    return migrates and plan.decision.initial_twin is None
 
 
 def _issued(provision: Provision, plan: Plan, _known: None) -> RegistrationResult:

@@ -16,7 +16,15 @@ from fleetroot.audit import Action, Actor
 from fleetroot.custody import Sealer
 from fleetroot.errors import Conflict, NotFound
 from fleetroot.ids import canonical
-from fleetroot.provisioning import enrollments, hub_links, pending, registrations, services
+from fleetroot.provisioning import (
+    enrollments,
+    geography,
+    hub_links,
+    pending,
+    registrations,
+    services,
+    webhook_secrets,
+)
 from fleetroot.provisioning.hub_links import WantedLink
 from fleetroot.provisioning.model import Allocation, Service
 from fleetroot.provisioning.services import Link
@@ -210,6 +218,8 @@ class ServiceAdministration(ResourceAdministration[DescribedService]):
         for link in there.links:
             services.unlink(tx, service.id, link.hub.id)
         pending.remove_of_service(tx, service.id)
+        geography.remove_of_service(tx, service.id)
+        webhook_secrets.remove(tx, service.id)
         registrations.remove_of_service(tx, service.id)
         services.remove(tx, service)
 

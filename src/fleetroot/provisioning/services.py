@@ -102,8 +102,8 @@ _LINKS: Final = Query(
     )
     .where(linked_hubs.c.service_id == bindparam("service"))
     .order_by(hubs.c.name_key),
-    lambda id_, host, weight, allocates, *more: Link(
-        LinkedHub(id_, host, weight, allocates), *more
+    lambda id_, host, weight, allocates, name, location, key_name: Link(
+        LinkedHub(id_, host, weight, allocates, location), name, location, key_name
     ),
 )
 _LINKING: Final = Query(
@@ -132,32 +132,45 @@ _OF_NAMESPACE: Final = Query(
 _HOST_NAMES: Final = Query(
     select(provisioning_services.c.host_name).order_by(provisioning_services.c.host_name), str
 )
+_linked_hub: Final = (
+    hubs.c.id,
+    hubs.c.host_name,
+    linked_hubs.c.weight,
+    linked_hubs.c.allocates,
+    service_resources.c.location,
+)
 _LINKED: Final = Query(
-    select(hubs.c.id, hubs.c.host_name, linked_hubs.c.weight, linked_hubs.c.allocates)
-    .join(linked_hubs, linked_hubs.c.hub_id == hubs.c.id)
+    select(*_linked_hub)
+    .select_from(
+        linked_hubs.join(hubs, hubs.c.id == linked_hubs.c.hub_id).join(
+            service_resources, service_resources.c.owner_id == hubs.c.id
+        )
+    )
     .where(linked_hubs.c.service_id == bindparam("service"))
     .order_by(hubs.c.id),
     LinkedHub,
+)
+_LOCATION: Final = Query(
+    select(service_resources.c.location).where(
+        service_resources.c.owner_id == bindparam("service")
+    ),
+    str,
 )
 
 
 # One query: every registration asks for both.
 _WITH_HUBS: Final = Query(
-    select(
-        provisioning_services,
-        hubs.c.id,
-        hubs.c.host_name,
-        linked_hubs.c.weight,
-        linked_hubs.c.allocates,
-    )
+    select(provisioning_services, *_linked_hub)
     .select_from(
         provisioning_services.outerjoin(
             linked_hubs, linked_hubs.c.service_id == provisioning_services.c.id
-        ).outerjoin(hubs, hubs.c.id == linked_hubs.c.hub_id)
+        )
+        .outerjoin(hubs, hubs.c.id == linked_hubs.c.hub_id)
+        .outerjoin(service_resources, service_resources.c.owner_id == hubs.c.id)
     )
     .where(provisioning_services.c.id_scope == bindparam("id_scope"))
     .order_by(hubs.c.id),
-    lambda *columns: (_row(*columns[:-4]), LinkedHub(*columns[-4:]) if columns[-4] else None),
+    lambda *columns: (_row(*columns[:-5]), LinkedHub(*columns[-5:]) if columns[-5] else None),
 )
 
 
@@ -257,6 +270,11 @@ def with_hubs(tx: Transaction, id_scope: str) -> tuple[Service, tuple[LinkedHub,
     if not found:
         return None
     return found[0][0], tuple(hub for _, hub in found if hub is not None)
+
+
+def location(tx: Transaction, service_id: str) -> str:
+    """Where the service is, as it was said."""
+    return tx.first(_LOCATION, service=service_id) or ""
 
 
 def by_name(tx: Transaction, name: str) -> Service | None:

@@ -579,6 +579,41 @@ linked_hubs = Table(
     Column("key_name", Text, nullable=True),
 )
 
+# Where the devices of a provisioning service call from. Regions are in the one form that
+# `provisioning.geography.region_key` makes.
+region_networks = Table(
+    "region_networks",
+    metadata,
+    Column("service_id", Text, ForeignKey("provisioning_services.id"), primary_key=True),
+    Column("network", Text, primary_key=True),  # CIDR
+    Column("region", Text, nullable=False),
+)
+
+# How far its hubs are from there.
+region_latencies = Table(
+    "region_latencies",
+    metadata,
+    Column("service_id", Text, primary_key=True),
+    Column("region", Text, primary_key=True),
+    Column("hub_id", Text, primary_key=True),
+    Column("milliseconds", Integer, nullable=False),
+    ForeignKeyConstraint(
+        ["service_id", "hub_id"],
+        ["linked_hubs.service_id", "linked_hubs.hub_id"],
+        ondelete="CASCADE",
+    ),
+)
+
+# What a provisioning service signs its calls of webhooks with.
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("service_id", Text, ForeignKey("provisioning_services.id"), primary_key=True),
+    Column("sealed_primary", LargeBinary, nullable=False),
+    Column("sealed_secondary", LargeBinary, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+)
+
 # The issuing CAs that a hub trusts: what `synchronize` pushed to it.
 hub_authorities = Table(
     "hub_authorities",

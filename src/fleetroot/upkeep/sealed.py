@@ -16,7 +16,7 @@ from sqlalchemy import Table, bindparam, select, tuple_
 from fleetroot.audit import checkpoints
 from fleetroot.custody import CHECK_NAME, RecordName
 from fleetroot.hub import identities
-from fleetroot.provisioning import enrollments
+from fleetroot.provisioning import enrollments, webhook_secrets
 from fleetroot.provisioning.model import EnrollmentKind
 from fleetroot.registry import authorities, ocsp_responders, shared_access
 from fleetroot.storage import Command, Query, Transaction, schema
@@ -115,6 +115,7 @@ def sealed_columns(rows: Sequence[RowName] = ()) -> tuple[SealedColumn, ...]:
         *_pair(schema.shared_access_policies, shared_access.key_name),
         *_pair(schema.enrollments, _enrollment),
         *_pair(schema.identities, identities.key_name),
+        *_pair(schema.webhook_secrets, webhook_secrets.key_name),
         SealedColumn(schema.installation, "value", partial(_row_name, every_row)),
     )
 
