@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from hashlib import sha256
 
 import pytest
 from sqlalchemy import text
@@ -14,7 +13,7 @@ from fleetroot.audit import SYSTEM
 from fleetroot.errors import Unauthorized, Unavailable
 from fleetroot.hub import sessions
 from fleetroot.hub.live import LiveSession
-from fleetroot.hub.model import Channel
+from fleetroot.hub.model import CertificateProof, Channel
 from fleetroot.hub.sessions import Begun
 from workbench import Workbench
 
@@ -29,7 +28,7 @@ async def begin(bench: Workbench, certified: Certified, **changed: object) -> Be
     arguments = {
         "hub": bench.made.hub,
         "device_key": DEVICE,
-        "certificate_sha256": sha256(certified.chain[0]).digest(),
+        "proof": CertificateProof(certified.chain[:1]),
         "now": bench.clock.now(),
         "persistent": True,
         "unless": lambda: False,

@@ -9,6 +9,7 @@ Source: Azure DPS device REST API, "Runtime Registration".
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -168,7 +169,7 @@ class DeviceRegistrations:
             path,
             api_version or "",
             field,
-            OnboardingCredential(token),
+            OnboardingCredential(token, _peer_chain(scope)),
             body,
             peer_of(scope),
             trace_id,
@@ -234,6 +235,12 @@ class DeviceRegistrations:
             headers.append((b"allow", error.allowed.encode()))
         body = error_body(error, self._clock.now(), trace_id)
         await _respond(send, status, body, trace_id, headers)
+
+
+def _peer_chain(scope: Scope) -> tuple[bytes, ...]:
+    """What the TLS handshake proved possession of, as the server's ASGI TLS extension has it."""
+    shown = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ())
+    return tuple(map(ssl.PEM_cert_to_DER_cert, shown))
 
 
 def _api_version(query: bytes) -> str | None:

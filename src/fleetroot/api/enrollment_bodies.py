@@ -13,12 +13,12 @@ from typing import Annotated, Any, Final, Literal
 
 import orjson
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fleetroot import sas
 from fleetroot.api.answers import Answer, Nothing, Time, left_out
 from fleetroot.errors import InvalidArgument
+from fleetroot.pki import UploadRefused, certificate_info, read_certificate_text, to_der
 from fleetroot.provisioning.administration import EnrollmentWithKeys
 from fleetroot.provisioning.model import (
     Attestation,
@@ -171,10 +171,24 @@ class SymmetricKeyAnswer(Answer):
     secondary_key: str = Field(repr=False)
 
 
+class CertificateInfoAnswer(Answer):
+    """What a certificate says; thumbprints and serial number in upper-case hexadecimal."""
+
+    subject_name: str
+    sha1_thumbprint: str
+    sha256_thumbprint: str
+    issuer_name: str
+    not_before_utc: Time
+    not_after_utc: Time
+    serial_number: str
+    version: int
+
+
 class CertificateAnswer(Answer):
-    """A certificate: base64 of DER."""
+    """A certificate: base64 of DER, and what it says."""
 
     certificate: str
+    info: CertificateInfoAnswer
 
 
 class CertificatePairAnswer(Answer):
@@ -331,20 +345,10 @@ def _certificate(name: str, body: CertificateBody | None) -> bytes | None:
     """The DER of one certificate."""
     if body is None or not body.certificate:
         return None
-    text = body.certificate.encode()
-    if not text.lstrip().startswith(b"-----"):
-        try:
-            text = base64.b64decode(b"".join(text.split()), validate=True)
-        except binascii.Error:
-            raise InvalidArgument(f"{name}: is neither PEM nor base64") from None
     try:
-        if text.lstrip().startswith(b"-----"):
-            certificate = x509.load_pem_x509_certificate(text)
-        else:
-            certificate = x509.load_der_x509_certificate(text)
-    except ValueError:
-        raise InvalidArgument(f"{name}: is not a certificate") from None
-    return certificate.public_bytes(Encoding.DER)
+        return to_der(read_certificate_text(body.certificate))
+    except UploadRefused as refused:
+        raise InvalidArgument(f"{name}: {refused.message}", reason=refused.rule) from refused
 
 
 def _tpm(attestation: AttestationBody) -> TpmKeys | None:
@@ -473,4 +477,19 @@ def _x509(certificates: OnboardingCertificates, is_group: bool) -> X509Answer:
 
 
 def _shown_certificate(der: bytes | None) -> CertificateAnswer | None:
-    return CertificateAnswer(certificate=base64.b64encode(der).decode()) if der else None
+    if der is None:
+        return None
+    info = certificate_info(x509.load_der_x509_certificate(der))
+    return CertificateAnswer(
+        certificate=base64.b64encode(der).decode(),
+        info=CertificateInfoAnswer(
+            subject_name=info.subject,
+            sha1_thumbprint=info.sha1,
+            sha256_thumbprint=info.sha256,
+            issuer_name=info.issuer,
+            not_before_utc=info.not_before,
+            not_after_utc=info.not_after,
+            serial_number=info.serial,
+            version=info.version,
+        ),
+    )

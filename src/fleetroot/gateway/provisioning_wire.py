@@ -70,7 +70,9 @@ class ProvisioningWire:
         """See `connection.Wire.connect`."""
         if canonical(connect.client_id) != canonical(self._name.registration_id):
             raise InvalidArgument("client id is not the registration id")
-        self._credential = OnboardingCredential(parse_token(connect.password))
+        self._credential = OnboardingCredential(
+            parse_token(connect.password), self._connection.peer_chain
+        )
         if not await self._provisioning.has_id_scope(self._name.id_scope):
             raise Unauthorized("unknown ID scope")
         self._stay()

@@ -26,7 +26,25 @@ ADVICE: Final[dict[str, str]] = {
     "unknown ID scope": "Compare the device's ID scope with the one of `bootstrap.json`.",
     "no enrollment": "Create an enrollment for this id: `fleetroot enrollments create ID`.",
     "not a registration id": "Ids are 1 to 128 letters, digits and `. _ : -`.",
-    "no credential": "The device sent no token: configure its symmetric key.",
+    "no credential": (
+        "The device sent no token, and showed no certificate that an enrollment wants: give it one."
+    ),
+    "no client certificate, and the enrollment wants one": (
+        "The device must show its onboarding certificate in TLS; a token does not help here."
+    ),
+    "certificate is not the enrollment's": (
+        "The device shows another certificate than the enrollment's primary or secondary."
+    ),
+    "certificate of another registration id": (
+        "The common name of the device's certificate must be its registration id."
+    ),
+    "onboarding certificate refused": (
+        "The detail names the rule that the chain breaks: docs/path-validation.md. `untrusted`: no "
+        "enrollment group has a CA above the certificate, or the device leaves intermediates out."
+    ),
+    "onboarding certificate on a revocation list": (
+        "Its CA, or one above it, revoked it: give the device another certificate."
+    ),
     "enrollment disabled": "Enable it: `fleetroot enrollments enable ID [--group]`.",
     "enrollment expired": "Give it a later expiry, or none: its devices may come again then.",
     "waits for approval": "Let it in: `fleetroot quarantine approve ID`; or `reject` it.",
@@ -136,6 +154,15 @@ ADVICE: Final[dict[str, str]] = {
     "certificate revoked": "The device shall provision again, if it is to come back.",
     "certificate not yet valid": "Compare the server's clock with the certificate's dates.",
     "certificate expired": "The device did not renew in time: it shall provision again.",
+    "no client certificate, and the identity is pinned to thumbprints": (
+        "The device must show in TLS the certificate that it provisioned with."
+    ),
+    "certificate of another thumbprint": (
+        "The device shows another certificate than it provisioned with: it shall provision again."
+    ),
+    "certificate of a thumbprint refused": (
+        "The detail names the rule: docs/path-validation.md. Give the device a new certificate."
+    ),
     "no token, and the identity is pinned to keys": (
         "The device must send a token signed with its key, or provision under a policy with a CSR."
     ),

@@ -123,8 +123,13 @@ def is_final(result: RegistrationResult) -> bool:
 def _state(result: RegistrationResult, api_version: str) -> dict[str, Any]:
     registration = result.registration
     of_group = registration.enrollment_kind is EnrollmentKind.GROUP
+    attested: dict[str, Any] = {}
+    if registration.certificate_info is not None:
+        attested = orjson.loads(registration.certificate_info)
+    if of_group:
+        attested["enrollmentGroupId"] = registration.enrollment_id
     state: dict[str, Any] = {
-        "symmetricKey": {"enrollmentGroupId": registration.enrollment_id} if of_group else {},
+        registration.attestation.value: attested,
         "registrationId": registration.registration_id,
         "createdDateTimeUtc": iso8601(registration.created_at),
         "lastUpdatedDateTimeUtc": iso8601(registration.updated_at),

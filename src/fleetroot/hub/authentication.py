@@ -23,7 +23,7 @@ from sqlalchemy import and_, bindparam, select
 
 from fleetroot.custody import Sealer
 from fleetroot.errors import TokenInvalid, Unauthorized
-from fleetroot.hub import identities
+from fleetroot.hub import identities, thumbprints
 from fleetroot.hub.alerts import NeverIssued, UnknownCertificate
 from fleetroot.hub.model import CertificateProof, Hub, Identity, Pin, Principal, Proof, TokenProof
 from fleetroot.ids import canonical
@@ -211,6 +211,8 @@ class Authentication:
                 expires_at = self._check_certificate(hub, found, proof, now)
             case Pin.KEYS:
                 expires_at = self._check_token(tx, hub, found.identity, proof, now)
+            case Pin.THUMBPRINTS:
+                expires_at = self._check_thumbprint(found.identity, proof, now)
         return Principal(
             hub=hub,
             device_key=found.identity.device_key,
@@ -250,6 +252,15 @@ class Authentication:
         if presented.expired_at is not None or now > presented.not_after:
             raise CertificateExpired(sha256(proof.chain[0]).digest())
         return presented.not_after
+
+    @staticmethod
+    def _check_thumbprint(identity: Identity, proof: Proof | None, now: datetime) -> datetime:
+        if not isinstance(proof, CertificateProof):
+            raise Unauthorized("no client certificate, and the identity is pinned to thumbprints")
+        wanted = {identity.primary_thumbprint, identity.secondary_thumbprint} - {None}
+        if wanted.isdisjoint(thumbprints.of(proof)):
+            raise Unauthorized("certificate of another thumbprint")
+        return thumbprints.check(proof, now)
 
     @staticmethod
     def _stranger(

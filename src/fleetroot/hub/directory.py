@@ -13,7 +13,7 @@ from fleetroot.hub import hubs, identities, twins
 from fleetroot.hub.model import Identity, Pin, Twin
 from fleetroot.ids import canonical, new_uuid
 from fleetroot.registry import outbox
-from fleetroot.registry.assignment import Assignment, KeysPin, PolicyPin
+from fleetroot.registry.assignment import Assignment, KeysPin, PolicyPin, ThumbprintPin
 from fleetroot.registry.devices import new_etag
 from fleetroot.storage import Transaction
 
@@ -71,8 +71,12 @@ class Directory:
 
     def _identity(self, assignment: Assignment, now: datetime) -> Identity:
         primary = secondary = None
+        thumbprints: tuple[str | None, str | None] = (None, None)
+        pin = Pin.POLICY
+        if isinstance(assignment.pin, ThumbprintPin):
+            pin, thumbprints = Pin.THUMBPRINTS, (assignment.pin.primary, assignment.pin.secondary)
         if isinstance(assignment.pin, KeysPin):
-            of = (assignment.hub_id, assignment.device_id)
+            pin, of = Pin.KEYS, (assignment.hub_id, assignment.device_id)
             keys = assignment.pin.keys
             primary = self._sealer.seal(identities.key_name(*of, "primary"), keys.primary)
             secondary = self._sealer.seal(identities.key_name(*of, "secondary"), keys.secondary)
@@ -82,7 +86,7 @@ class Directory:
             device_id=assignment.device_id,
             generation_id=new_uuid(),
             enabled=True,
-            pin=Pin.POLICY if isinstance(assignment.pin, PolicyPin) else Pin.KEYS,
+            pin=pin,
             policy_id=assignment.pin.policy_id if isinstance(assignment.pin, PolicyPin) else None,
             sealed_primary=primary,
             sealed_secondary=secondary,
@@ -92,6 +96,8 @@ class Directory:
             etag=new_etag(),
             created_at=now,
             updated_at=now,
+            primary_thumbprint=thumbprints[0],
+            secondary_thumbprint=thumbprints[1],
         )
 
     def _pinned_alike(self, there: Identity, assignment: Assignment) -> bool:
@@ -103,6 +109,9 @@ class Directory:
                     keys.primary,
                     keys.secondary,
                 )
+            case ThumbprintPin(primary, secondary):
+                thumbprints = (there.primary_thumbprint, there.secondary_thumbprint)
+                return there.pin is Pin.THUMBPRINTS and thumbprints == (primary, secondary)
 
 
 def _moved_twin(tx: Transaction, assignment: Assignment) -> Twin | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from hashlib import sha256
 from typing import Final, TypeAlias
 from uuid import uuid4
 
@@ -271,9 +270,9 @@ class Hubs:
         hub = await self._hub_of(place[0])
         if hub is None:
             return None
-        fingerprint, now = sha256(proof.chain[0]).digest(), self._clock.now()
+        now = self._clock.now()
         beginning = Beginning(
-            hub, place[1], fingerprint, now, not clean_session, lambda: arrival.ended is not None
+            hub, place[1], proof, now, not clean_session, lambda: arrival.ended is not None
         )
         return await self._begun(arrival, self._beginnings.add(beginning))
 

@@ -118,7 +118,7 @@ def _parameters(identity: Identity) -> dict[str, Any]:
 
 
 def set_pin(tx: Transaction, identity: Identity, now: datetime) -> None:
-    """Changes the identity that is there to the pin, policy and keys of `identity`."""
+    """Changes the identity that is there to the pin, policy, keys and thumbprints of `identity`."""
     tx.run(
         _SET_PIN,
         hub=identity.hub_id,

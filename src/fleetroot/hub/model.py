@@ -30,6 +30,7 @@ class Pin(StrEnum):
 
     POLICY = "policy"
     KEYS = "keys"
+    THUMBPRINTS = "thumbprints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Identity:
     etag: str
     created_at: datetime
     updated_at: datetime
+    # SHA-256, or SHA-1, over a certificate's DER, in upper-case hexadecimal.
     primary_thumbprint: str | None = None
     secondary_thumbprint: str | None = None
 
@@ -80,7 +82,7 @@ class Principal:
 
     Attributes:
         generation: of the device when it was let in; None if the registry does not know it.
-        certificate_sha256: of the operational certificate it was let in by.
+        certificate_sha256: of the certificate of a policy it was let in by.
         identity_etag: of the identity then; another one means another pin or other keys.
         expires_at: when what it was let in by ends.
     """

@@ -3,7 +3,8 @@
 A session epoch is a fencing token. Each session of an identity takes the next one, and whoever
 holds a lower one has lost its place. A session by certificate begins with one statement that holds
 the certificate against the same rules as `authentication`, and changes no row unless all of them
-hold; why they did not is for `authentication` to say.
+hold; why they did not is for `authentication` to say. A second one does so for identities that know
+their certificates by thumbprints; devices of policies do not pay for it.
 
 A durable commit costs more CPU than all that is written here for a device. So sessions begin many
 in one unit of work where many devices connect, and departures are written a little later.
@@ -15,13 +16,15 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from hashlib import sha256
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, select, true, update
+from sqlalchemy import bindparam, exists, false, select, true, update
 
-from fleetroot.hub import subscriptions
-from fleetroot.hub.model import Channel, Hub, Pin, Principal
+from fleetroot.errors import Unauthorized
+from fleetroot.hub import subscriptions, thumbprints
+from fleetroot.hub.model import CertificateProof, Channel, Hub, Pin, Principal
 from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.schema import (
     authorities,
@@ -103,6 +106,35 @@ _BEGIN_BY_CERTIFICATE: Final = Query(
     ),
     lambda *columns: columns,
 )
+_of_device: Final = (devices.c.namespace_id == bindparam("namespace")) & (
+    devices.c.device_key == bindparam("key")
+)
+_BEGIN_BY_THUMBPRINT: Final = Query(
+    update(identities)
+    .where(_is_identity)
+    .where(identities.c.enabled == true())
+    .where(identities.c.pin == Pin.THUMBPRINTS.value)
+    .where(
+        identities.c.primary_thumbprint.in_([bindparam("sha256"), bindparam("sha1")])
+        | identities.c.secondary_thumbprint.in_([bindparam("sha256"), bindparam("sha1")])
+    )
+    .where(
+        exists()
+        .where(hubs.c.id == identities.c.hub_id)
+        .where(hubs.c.host_name == bindparam("host"))
+        .where(hubs.c.namespace_id == bindparam("namespace"))
+    )
+    .where(~exists().where(_of_device & (devices.c.enabled == false())))
+    .values(_begun)
+    .returning(
+        identities.c.session_epoch,
+        identities.c.device_id,
+        identities.c.etag,
+        select(devices.c.generation).where(_of_device).scalar_subquery(),
+        _listens,
+    ),
+    lambda *columns: columns,
+)
 _BEGIN: Final = Query(
     update(identities)
     .where(_is_identity)
@@ -122,7 +154,8 @@ _NONE_CONNECTED: Final = Command(
 
 
 def _begin_by_certificate(tx: Transaction, beginning: Beginning) -> Begun | None:
-    hub, device_key, certificate_sha256, now, persistent, _ = beginning
+    hub, device_key, proof, now, persistent, _ = beginning
+    certificate_sha256 = sha256(proof.chain[0]).digest()
     row = tx.first(
         _BEGIN_BY_CERTIFICATE,
         hub=hub.id,
@@ -144,6 +177,39 @@ def _begin_by_certificate(tx: Transaction, beginning: Beginning) -> Begun | None
         certificate_sha256,
         etag,
         not_after,
+    )
+    return Begun(principal, epoch, now, _listening(tx, principal, listens, persistent))
+
+
+def _begin_by_thumbprint(tx: Transaction, beginning: Beginning) -> Begun | None:
+    hub, device_key, proof, now, persistent, _ = beginning
+    of_sha256, of_sha1 = thumbprints.of(proof)
+    try:
+        expires_at = thumbprints.check(proof, now)
+    except Unauthorized:
+        return None
+    row = tx.first(
+        _BEGIN_BY_THUMBPRINT,
+        hub=hub.id,
+        host=hub.host_name,
+        namespace=hub.namespace_id,
+        key=device_key,
+        sha256=of_sha256,
+        sha1=of_sha1,
+        now=now,
+    )
+    if row is None:
+        return None
+    epoch, device_id, etag, generation, listens = row
+    principal = Principal(
+        hub,
+        device_key,
+        device_id,
+        Pin.THUMBPRINTS,
+        None if generation is None else UUID(generation),
+        None,
+        etag,
+        expires_at,
     )
     return Begun(principal, epoch, now, _listening(tx, principal, listens, persistent))
 
@@ -185,7 +251,7 @@ class Beginning(NamedTuple):
 
     hub: Hub
     device_key: str
-    certificate_sha256: bytes
+    proof: CertificateProof
     now: datetime
     persistent: bool
     unless: Callable[[], bool]
@@ -236,7 +302,10 @@ class Beginnings:
 
 
 def _begin_all(tx: Transaction, wanted: list[Beginning]) -> list[Begun | None]:
-    return [None if each.unless() else _begin_by_certificate(tx, each) for each in wanted]
+    return [
+        None if each.unless() else _begin_by_certificate(tx, each) or _begin_by_thumbprint(tx, each)
+        for each in wanted
+    ]
 
 
 class Departures:

@@ -33,6 +33,7 @@ from fleetroot.pki.chain import (
     Anchors,
     ChainRefused,
     VerifiedChain,
+    check_known,
     load_chain,
     verify_chain,
 )
@@ -48,6 +49,7 @@ from fleetroot.pki.csr import (
     parse_csr,
     read_csr,
 )
+from fleetroot.pki.description import CertificateInfo, certificate_info
 from fleetroot.pki.foreign_list import ForeignList, ForeignListRefused, read_foreign_list
 from fleetroot.pki.issuer import BACKDATE, Issuer, IssuerExpired
 from fleetroot.pki.keys import (
@@ -98,6 +100,8 @@ from fleetroot.pki.subjects import name_key, parse_subject
 from fleetroot.pki.uploaded import (
     MAX_CERTIFICATE_TEXT,
     UploadRefused,
+    check_enrolled_ca,
+    check_enrolled_device,
     check_possession,
     check_uploaded_ca,
     read_certificate_text,
@@ -115,6 +119,7 @@ __all__ = [
     "ActivationRule",
     "Anchors",
     "AuthoritySigningRequest",
+    "CertificateInfo",
     "CertificateRequest",
     "ChainRefusal",
     "ChainRefused",
@@ -152,8 +157,12 @@ __all__ = [
     "UnverifiedRequest",
     "UploadRefused",
     "VerifiedChain",
+    "certificate_info",
     "certified_key",
     "check_activation",
+    "check_enrolled_ca",
+    "check_enrolled_device",
+    "check_known",
     "check_possession",
     "check_uploaded_ca",
     "common_name_of",

@@ -43,6 +43,9 @@ from fleetroot.pki.rules import (
     is_readable,
     is_signed_by,
     issuer_problem,
+    issuers_key_identifier,
+    key_identifier,
+    known_problem,
     leaf_problem,
 )
 from fleetroot.pki.unreadable import UNREADABLE
@@ -119,13 +122,15 @@ class Anchors:
     __slots__ = ("_by_subject", "_certificates")
 
     def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
-        self._certificates = tuple(dict.fromkeys(certificates))
-        self._by_subject: dict[bytes, list[_Anchor]] = {}
+        self._certificates = dict.fromkeys(certificates)
+        # By name, and then by key identifier: there may be thousands, and of one name, too.
+        self._by_subject: dict[bytes, dict[bytes | None, list[_Anchor]]] = {}
         for certificate in self._certificates:
             if not is_readable(certificate):
                 raise ValueError("a trusted certificate cannot be read")
+            namesakes = self._by_subject.setdefault(certificate.subject.public_bytes(), {})
             anchor = _Anchor(certificate, Store([certificate]))
-            self._by_subject.setdefault(certificate.subject.public_bytes(), []).append(anchor)
+            namesakes.setdefault(key_identifier(certificate), []).append(anchor)
 
     def __len__(self) -> int:
         return len(self._certificates)
@@ -137,15 +142,18 @@ class Anchors:
         return certificate in self._certificates
 
     def plausible_issuers(self, certificates: Iterable[x509.Certificate]) -> list[_Anchor]:
-        """The anchors that could have signed one of these, by name and key identifier."""
+        """The anchors that could have signed one of these, by name and key identifier; those of the
+        first certificate first.
+        """
         return list(
-            dict.fromkeys(
-                anchor
-                for child in certificates
-                for anchor in self._by_subject.get(child.issuer.public_bytes(), ())
-                if identifiers_agree(child, anchor.certificate)
-            )
+            dict.fromkeys(anchor for child in certificates for anchor in self._issuers_of(child))
         )
+
+    def _issuers_of(self, child: x509.Certificate) -> Iterator[_Anchor]:
+        namesakes = self._by_subject.get(child.issuer.public_bytes(), {})
+        wanted = issuers_key_identifier(child)
+        for identifier in namesakes if wanted is None else (wanted, None):
+            yield from namesakes.get(identifier, ())
 
 
 def load_chain(certificates: Sequence[bytes]) -> list[x509.Certificate]:
@@ -203,6 +211,16 @@ def verify_chain(
     except UNREADABLE:  # nothing known: whatever is here, is readable
         reason = ChainRefusal.MALFORMED
     raise ChainRefused(reason)
+
+
+def check_known(certificate: x509.Certificate, at: datetime) -> None:
+    """Lets a certificate pass, one of `load_chain`, that is known byte for byte.
+
+    Raises:
+        ChainRefused: it is not valid at this time, or its key or signature is weak.
+    """
+    if (problem := known_problem(certificate, at.astimezone(UTC))) is not None:
+        raise ChainRefused(problem)
 
 
 def _bounded_intermediates(
@@ -312,11 +330,13 @@ def _diagnosis(
     walked = [leaf]
     while len(walked) == 1 or walked[-1] not in anchors:
         child = walked[-1]
-        named = [
+        named = [each.certificate for each in anchors.plausible_issuers([child])]
+        named += [
             each
-            for each in (*anchors, *intermediates)
-            if is_named_by(child, each) and each not in walked and identifiers_agree(child, each)
+            for each in intermediates
+            if is_named_by(child, each) and identifiers_agree(child, each)
         ]
+        named = [each for each in named if each not in walked]
         if not named:
             return ChainRefusal.UNTRUSTED
         signers = [each for each in named if is_signed_by(child, each)]

@@ -128,6 +128,24 @@ def leaf_problem(certificate: x509.Certificate, at: datetime) -> ChainRefusal | 
     return None
 
 
+def known_problem(certificate: x509.Certificate, at: datetime) -> ChainRefusal | None:
+    """Whether a certificate that is known byte for byte may be a device's at this time. Whoever
+    wrote it down trusts it: what it says of its purposes, and who signed it, does not count.
+    """
+    if at < certificate.not_valid_before_utc:
+        return ChainRefusal.NOT_YET_VALID
+    if at > certificate.not_valid_after_utc:
+        return ChainRefusal.EXPIRED
+    return strength_problem(certificate)
+
+
+def strength_problem(certificate: x509.Certificate) -> ChainRefusal | None:
+    """Whether its key and the algorithm of its signature are strong enough."""
+    if not is_strongly_signed(certificate):
+        return ChainRefusal.WEAK_SIGNATURE
+    return _key_problem(certificate)
+
+
 def ca_problem(certificate: x509.Certificate) -> ChainRefusal | None:
     """Whether this may be a CA in a device's chain, in whatever depth and at whatever time."""
     try:
@@ -213,13 +231,22 @@ def is_signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 def identifiers_agree(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the child's authority key identifier is the issuer's, where both are given."""
     try:
-        wanted = _find(child.extensions, x509.AuthorityKeyIdentifier)
-        given = _find(issuer.extensions, x509.SubjectKeyIdentifier)
+        wanted, given = issuers_key_identifier(child), key_identifier(issuer)
     except UNREADABLE:
         return False
-    if wanted is None or wanted.key_identifier is None or given is None:
-        return True
-    return wanted.key_identifier == given.digest
+    return wanted is None or given is None or wanted == given
+
+
+def issuers_key_identifier(child: x509.Certificate) -> bytes | None:
+    """The key identifier of who signed it, where it says one."""
+    found = _find(child.extensions, x509.AuthorityKeyIdentifier)
+    return None if found is None else found.key_identifier
+
+
+def key_identifier(certificate: x509.Certificate) -> bytes | None:
+    """Its own key identifier, where it has one."""
+    found = _find(certificate.extensions, x509.SubjectKeyIdentifier)
+    return None if found is None else found.digest
 
 
 def has_free_mailbox(path: Sequence[x509.Certificate]) -> bool:

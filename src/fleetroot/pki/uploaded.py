@@ -1,4 +1,4 @@
-"""CA certificates that somebody uploads, and the proof that the key is theirs.
+"""Certificates that somebody uploads, and the proof that a CA's key is theirs.
 
 A CA's certificate is public, so having it shows nothing. Its owner shows the key by having it sign
 a certificate whose common name is a code that was drawn for this.
@@ -18,7 +18,14 @@ from cryptography import x509
 
 from fleetroot.pki.certificate import common_name_of
 from fleetroot.pki.keys import is_strongly_signed
-from fleetroot.pki.rules import is_readable, is_signed_by, issuer_problem
+from fleetroot.pki.rules import (
+    ChainRefusal,
+    ca_problem,
+    is_readable,
+    is_signed_by,
+    issuer_problem,
+    strength_problem,
+)
 from fleetroot.pki.unreadable import UNREADABLE
 
 MAX_CERTIFICATE_TEXT: Final = 32 * 1024  # characters
@@ -77,6 +84,42 @@ def check_uploaded_ca(certificate: x509.Certificate, at: datetime) -> None:
     problem = issuer_problem(certificate, 0, at, is_anchor=True)
     if problem is not None:
         raise UploadRefused(f"the certificate cannot be a CA's: {problem.value}", problem.value)
+
+
+def check_enrolled_device(certificate: x509.Certificate) -> None:
+    """Lets a certificate pass that a device may show to provision; a CA's, too, since it counts for
+    itself alone. Its time is looked at when it is shown.
+
+    Raises:
+        UploadRefused: its key or its signature is weak.
+    """
+    _refuse(strength_problem(certificate))
+
+
+def check_enrolled_ca(certificate: x509.Certificate) -> None:
+    """Lets a certificate pass to which devices' chains may lead. Its time is looked at when they
+    are shown.
+
+    Raises:
+        UploadRefused: it is no CA's, or its key or its signature is weak.
+    """
+    _refuse(ca_problem(certificate) or strength_problem(certificate))
+
+
+def _refuse(problem: ChainRefusal | None) -> None:
+    if problem is not None:
+        words = _WORDS.get(problem, f"cannot be taken ({problem.value})")
+        raise UploadRefused(f"the certificate {words}", problem.value)
+
+
+_WORDS: Final = {
+    ChainRefusal.WEAK_SIGNATURE: "is signed by an algorithm that is too weak or unknown",
+    ChainRefusal.WEAK_KEY: "has a key that is too weak or of a kind that is not accepted",
+    ChainRefusal.NOT_A_CA: "is not a CA's: it has no basic constraints with CA:TRUE",
+    ChainRefusal.KEY_CERT_SIGN_MISSING: "is not a CA's: its key usage has no keyCertSign",
+    ChainRefusal.CLIENT_AUTH_MISSING: "is of a CA for other purposes than clientAuth",
+    ChainRefusal.NAME_CONSTRAINT: "has name constraints that are not understood",
+}
 
 
 def check_possession(

@@ -21,6 +21,7 @@ from fleetroot.errors import (
 from fleetroot.ids import check_device_id, check_name, check_registration_id
 from fleetroot.provisioning import (
     allocation,
+    certificate_rules,
     enrollments,
     pending,
     service_administration,
@@ -200,7 +201,8 @@ class Administration:
         Keys that are left out are kept, or generated for a new one; `keep_policy` keeps the policy.
 
         Raises:
-            InvalidArgument: an id is not one, or devices could not be allocated so.
+            InvalidArgument: an id is not one, a certificate breaks a rule, or devices could not be
+                allocated so.
             Conflict: the service was deleted meanwhile, or the hub that the enrollment names.
             AlreadyExists: it exists, and `if_match` was not given.
             EtagMismatch: `if_match` names another version, or none exists.
@@ -213,6 +215,8 @@ class Administration:
         if settings.initial_twin is not None:
             self._hub_directory.check_initial_twin(settings.initial_twin)
         allocation.check(settings, self._webhooks)
+        if settings.certificates is not None:
+            certificate_rules.check_form(kind, settings.certificates)
         now = self._clock.now()
         before = await self._store.read(
             lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)
@@ -241,6 +245,8 @@ class Administration:
             linked = {hub.id for hub in services.linked(tx, service.id)} if settings.hub_ids else ()
             if not set(settings.hub_ids) <= set(linked):
                 raise Conflict("a hub of the enrollment is gone")
+            if settings.certificates is not None:
+                certificate_rules.check_known(tx, service, kind, settings.certificates)
             there = enrollments.find(tx, service.id, kind, enrollment_id)
             _check_precondition(there, if_match)
             if (there.etag if there else None) != (before.etag if before else None):

@@ -1,5 +1,6 @@
 """What every registration of a service asks for, kept in memory: the service, its hubs and regions,
-its enrollment groups and the policies of its namespace.
+its enrollment groups with the CA certificates that they refer to, and the policies of its
+namespace.
 
 It is kept with the version it had (`storage.configuration`). A snapshot of another version reads
 it anew, and the unit of work that acts on it checks the version again, so it is never older than
@@ -15,7 +16,7 @@ from types import MappingProxyType
 from fleetroot.provisioning import enrollments, geography, services
 from fleetroot.provisioning.geography import Geography
 from fleetroot.provisioning.model import Enrollment, LinkedHub, Service
-from fleetroot.registry import policies
+from fleetroot.registry import policies, uploaded_certificates
 from fleetroot.registry.model import Policy
 from fleetroot.storage import Transaction
 from fleetroot.storage.configuration import version
@@ -31,6 +32,8 @@ class Configuration:
     groups: tuple[Enrollment, ...]
     policies: Mapping[str, Policy]  # by id
     geography: Geography
+    # Verified CA certificates (DER) that groups refer to, by name in canonical form.
+    authorities: Mapping[str, bytes]
 
 
 class Configurations:
@@ -50,13 +53,25 @@ class Configurations:
             self._by_id_scope.pop(id_scope, None)
             return None
         service, hubs = found
+        groups = tuple(enrollments.all_groups(tx, service.id))
         configuration = Configuration(
             version(tx),
             service,
             MappingProxyType({hub.id: hub for hub in hubs}),
-            tuple(enrollments.all_groups(tx, service.id)),
+            groups,
             MappingProxyType({p.id: p for p in policies.every_of(tx, service.namespace_id)}),
             Geography(services.location(tx, service.id), geography.regions_of(tx, service.id)),
+            MappingProxyType(_authorities(tx, service, groups)),
         )
         self._by_id_scope[id_scope] = configuration
         return configuration
+
+
+def _authorities(
+    tx: Transaction, service: Service, groups: tuple[Enrollment, ...]
+) -> dict[str, bytes]:
+    if not any(
+        each.settings.certificates and each.settings.certificates.by_name for each in groups
+    ):
+        return {}
+    return uploaded_certificates.verified(tx, service.id)

@@ -79,6 +79,11 @@ class OnboardingCertificates:
     primary_ca: str | None = None
     secondary_ca: str | None = None
 
+    @property
+    def by_name(self) -> bool:
+        """Whether they are those of uploaded CAs, by their names."""
+        return self.primary_ca is not None or self.secondary_ca is not None
+
 
 @dataclass(frozen=True, slots=True)
 class TpmKeys:

@@ -16,8 +16,10 @@ from fleetroot.ids import canonical
 from fleetroot.provisioning import allocation, attestation, candidates, enrollments, pending
 from fleetroot.provisioning.attestation import Evidence
 from fleetroot.provisioning.candidates import Candidate
+from fleetroot.provisioning.certificate_attestation import CertificateAttestation
 from fleetroot.provisioning.configuration import Configuration, Configurations
 from fleetroot.provisioning.model import (
+    Attestation,
     Enrollment,
     EnrollmentAllocation,
     EnrollmentKind,
@@ -94,9 +96,11 @@ class Planner:
     def __init__(self, configurations: Configurations, sealer: Sealer) -> None:
         self._configurations = configurations
         self._keys = enrollments.OpenKeys(sealer)
+        self._certificates = CertificateAttestation()
 
     def attest(
         self,
+        tx: Transaction,
         found: Candidate,
         registration_id: str,
         credential: OnboardingCredential,
@@ -108,6 +112,26 @@ class Planner:
             EnrollmentNotFound: no enrollment answers to the registration id.
             Unauthorized: the device did not prove who it is, or is not allowed to be here.
         """
+        individual = found.individual
+        if individual is not None and individual.settings.attestation is Attestation.X509:
+            evidence = self._certificates.of_individual(
+                tx, found.configuration.service, individual, credential.chain, now
+            )
+            return _allowed(Attested(found, individual, evidence, individual.id), now)
+        if individual is None and found.enrollments and shows_certificate(credential):
+            group, evidence = self._certificates.of_group(
+                tx, found, registration_id, credential.chain, now
+            )
+            return _allowed(Attested(found, group, evidence, _stored(found, registration_id)), now)
+        return self._attest_by_key(found, registration_id, credential, now)
+
+    def _attest_by_key(
+        self,
+        found: Candidate,
+        registration_id: str,
+        credential: OnboardingCredential,
+        now: datetime,
+    ) -> Attested:
         likely = found.enrollments
         if not likely:
             raise EnrollmentNotFound("Enrollment not found", reason="no enrollment")
@@ -116,7 +140,7 @@ class Planner:
             raise Unauthorized("no credential")
         attestation.check_token(token, found.configuration.service, registration_id, now)
         # Group keys are computed over the spelling that first registered.
-        stored = found.registration.registration_id if found.registration else registration_id
+        stored = _stored(found, registration_id)
         for enrollment in likely:
             keys = self._keys.of(enrollment)
             if keys is None:
@@ -126,8 +150,8 @@ class Planner:
             of_device = attestation.device_keys(enrollment.kind, keys, stored)
             slot = attestation.signed_by(token, of_device)
             if slot is not None:
-                _check_open(enrollment, now)
-                return Attested(found, enrollment, Evidence(KeysPin(of_device), slot), stored)
+                evidence = Evidence(KeysPin(of_device), slot)
+                return _allowed(Attested(found, enrollment, evidence, stored), now)
         raise TokenInvalid("token signed with another key")
 
     def plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> Plan:
@@ -140,7 +164,7 @@ class Planner:
             MustWait: it is not decided yet.
         """
         found = candidates.find(tx, self._configurations, request.id_scope, request.registration_id)
-        attested = self.attest(found, request.registration_id, request.credential, now)
+        attested = self.attest(tx, found, request.registration_id, request.credential, now)
         enrollment = attested.enrollment
         settings, name = enrollment.settings, enrollments.name_of(enrollment)
         device_id = settings.device_id or attested.registration_id
@@ -178,9 +202,11 @@ class Planner:
     def plan_first(
         self, configuration: Configuration, request: RegisterRequest, now: datetime
     ) -> Plan:
-        """Like `plan`, for a registration id that nothing is known of."""
+        """Like `plan`, for a registration id that nothing is known of, and a device that does not
+        go by a certificate.
+        """
         stranger = Candidate(configuration, individual=None, registration=None, device=None)
-        attested = self.attest(stranger, request.registration_id, request.credential, now)
+        attested = self._attest_by_key(stranger, request.registration_id, request.credential, now)
         hub = _hub(attested, None, request)
         device = self._draft(attested, hub, attested.registration_id, now)
         by = _actor(attested, request)
@@ -225,17 +251,6 @@ class Planner:
         if former is None or former.device_key == device.device_key or former.enrollment != name:
             return None
         return former
-
-
-def _check_open(enrollment: Enrollment, now: datetime) -> None:
-    """Raises:
-    Unauthorized: nobody provisions under the enrollment now.
-    """
-    settings = enrollment.settings
-    if not settings.enabled:
-        raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
-    if settings.is_expired(now):
-        raise Unauthorized("enrollment expired", message="The enrollment has expired")
 
 
 def _waited(
@@ -286,6 +301,30 @@ def _is_new(attested: Attested) -> bool:
         or registration.enrollment_kind is not enrollment.kind
         or canonical(registration.enrollment_id) != canonical(enrollment.id)
     )
+
+
+def shows_certificate(credential: OnboardingCredential) -> bool:
+    """Whether a device that no enrollment names goes by its certificate; one with a token, too, may
+    have an operational one.
+    """
+    return credential.token is None and bool(credential.chain)
+
+
+def _stored(found: Candidate, registration_id: str) -> str:
+    """The registration id in the spelling that first registered."""
+    return found.registration.registration_id if found.registration else registration_id
+
+
+def _allowed(attested: Attested, now: datetime) -> Attested:
+    """Raises:
+    Unauthorized: nobody provisions under the enrollment now.
+    """
+    settings = attested.enrollment.settings
+    if not settings.enabled:
+        raise Unauthorized("enrollment disabled", message="The enrollment is disabled")
+    if settings.is_expired(now):
+        raise Unauthorized("enrollment expired", message="The enrollment has expired")
+    return attested
 
 
 def _actor(attested: Attested, request: RegisterRequest) -> Actor:

@@ -35,7 +35,7 @@ from fleetroot.provisioning.model import (
 )
 from fleetroot.provisioning.newcomers import Newcomers
 from fleetroot.provisioning.pending import PendingRegistration, WaitsFor
-from fleetroot.provisioning.planning import MustWait, Plan, Planner
+from fleetroot.provisioning.planning import MustWait, Plan, Planner, shows_certificate
 from fleetroot.provisioning.together import Together, each
 from fleetroot.provisioning.waiting import Allocator, NoAllocator, Waiting
 from fleetroot.registry import devices
@@ -139,7 +139,7 @@ class Provisioning:
 
         def read(tx: Transaction) -> tuple[RegistrationResult, PendingRegistration | None]:
             found = candidates.find(tx, self._configurations, id_scope, registration_id)
-            self._planner.attest(found, registration_id, credential, now)
+            self._planner.attest(tx, found, registration_id, credential, now)
             registration = found.registration
             if registration is None or registration.operation_id != operation_id:
                 raise RegistrationNotFound("the device has no such operation")
@@ -177,7 +177,7 @@ class Provisioning:
 
         def read(tx: Transaction) -> RegistrationResult:
             found = candidates.find(tx, self._configurations, id_scope, registration_id)
-            self._planner.attest(found, registration_id, credential, now)
+            self._planner.attest(tx, found, registration_id, credential, now)
             if found.registration is None:
                 raise RegistrationNotFound("the device has no registration")
             return _result(found, found.registration, None)
@@ -229,7 +229,7 @@ class Provisioning:
     def _plan_newcomer(
         self, now: datetime, request: RegisterRequest, configuration: Configuration | None
     ) -> Plan | None:
-        if configuration is None:
+        if configuration is None or shows_certificate(request.credential):
             return None
         return self._planner.plan_first(configuration, request, now)
 

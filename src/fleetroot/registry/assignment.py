@@ -36,7 +36,17 @@ class KeysPin:
     keys: SymmetricKeys
 
 
-Pin: TypeAlias = PolicyPin | KeysPin
+@dataclass(frozen=True, slots=True)
+class ThumbprintPin:
+    """The identity authenticates with one of the certificates of these thumbprints: SHA-256 over
+    DER, in upper-case hexadecimal.
+    """
+
+    primary: str | None
+    secondary: str | None = None
+
+
+Pin: TypeAlias = PolicyPin | KeysPin | ThumbprintPin
 
 
 @dataclass(frozen=True, slots=True)

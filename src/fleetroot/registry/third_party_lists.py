@@ -16,6 +16,7 @@ Source: RFC 5280 §5, §6.3.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -135,20 +136,23 @@ def is_revoked(tx: Transaction, namespace_id: str, issuer: x509.Certificate, ser
     return found is not None
 
 
+def are_listed(
+    tx: Transaction, namespace_id: str, certificates: Iterable[x509.Certificate]
+) -> bool:
+    """Whether one of these stands on a list of the CA that signed it."""
+    known = tx.all(_AUTHORITIES, namespace=namespace_id)
+    return any(
+        is_revoked(tx, namespace_id, issuer, each.serial_number)
+        for each in certificates
+        for issuer in known
+        if each.issuer != each.subject and _signed(issuer, each)
+    )
+
+
 def is_listed(tx: Transaction, authority: Authority) -> bool:
     """Whether an issuing CA under a root that is not ours, or a CA above it, stands on a list."""
-    chain = [
-        x509.load_der_x509_certificate(der)
-        for der in (authority.certificate, *authority.external_chain)
-    ]
-    above = chain[1:]
-    if chain[-1].issuer != chain[-1].subject:  # the root was left out
-        known = tx.all(_AUTHORITIES, namespace=authority.namespace_id)
-        above += [each for each in known if _signed(each, chain[-1])][:1]
-    return any(
-        is_revoked(tx, authority.namespace_id, issuer, certificate.serial_number)
-        for certificate, issuer in zip(chain, above, strict=False)
-    )
+    chain = map(x509.load_der_x509_certificate, (authority.certificate, *authority.external_chain))
+    return are_listed(tx, authority.namespace_id, chain)
 
 
 def _signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:

@@ -76,6 +76,20 @@ _DELETE: Final = Command(delete(_table).where(_is_it))
 _DELETE_ALL: Final = Command(delete(_table).where(_table.c.owner_id == bindparam("owner")))
 
 
+def find(tx: Transaction, owner_id: str, name: str) -> UploadedCertificate | None:
+    """The certificate of that name, in any case."""
+    return tx.first(_GET, owner=owner_id, key=canonical(name))
+
+
+def verified(tx: Transaction, owner_id: str) -> dict[str, bytes]:
+    """The certificates (DER) that count, by their names in canonical form."""
+    return {
+        each.name_key: each.certificate
+        for each in tx.all(_OF_OWNER, owner=owner_id)
+        if each.verified
+    }
+
+
 def remove_all(tx: Transaction, owner_id: str) -> None:
     """Removes the certificates of a hub or provisioning service that goes."""
     tx.run(_DELETE_ALL, owner=owner_id)
@@ -269,7 +283,7 @@ def _key_of(certificate: x509.Certificate) -> bytes:
 
 
 def _get(tx: Transaction, owner: Owner, name: str) -> UploadedCertificate:
-    found = tx.first(_GET, owner=owner.id, key=canonical(name))
+    found = find(tx, owner.id, name)
     if found is None:
         raise NotFound(f"there is no certificate {name[:64]}")
     return found

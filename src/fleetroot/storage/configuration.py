@@ -1,9 +1,9 @@
 """The version of the configuration: whether what is kept in memory is still so.
 
-Provisioning services, hubs, policies, authorities and enrollment groups change rarely and are asked
-for by every registration. Whoever keeps them in memory keeps the version with them that the same
-snapshot had, and compares it in the unit of work that acts on them. Triggers change the version
-(migration 0002), so no writer can forget to.
+Provisioning services, hubs, policies, authorities, enrollment groups, uploaded CAs and lists of
+other CAs change rarely, and every registration asks for them. Whoever keeps them in memory keeps
+the version with them that the same snapshot had, and compares it in the unit of work that acts on
+them. Triggers change the version (migrations 0002 and 0012), so no writer can forget to.
 """
 
 from __future__ import annotations
