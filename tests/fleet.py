@@ -23,7 +23,7 @@ import httpx
 import websockets.asyncio.client as websocket
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from websockets.exceptions import ConnectionClosed
@@ -75,7 +75,7 @@ class Certified:
     """A device's operational certificate: the leaf and its chain (DER), and its key."""
 
     chain: tuple[bytes, ...]
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
     @property
     def leaf(self) -> x509.Certificate:

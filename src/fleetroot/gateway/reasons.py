@@ -27,7 +27,7 @@ ADVICE: Final[dict[str, str]] = {
     "no enrollment": "Create an enrollment for this id: `fleetroot enrollments create ID`.",
     "not a registration id": "Ids are 1 to 128 letters, digits and `. _ : -`.",
     "no credential": (
-        "The device sent no token, and showed no certificate that an enrollment wants: give it one."
+        "The device sent no token, and showed no certificate that counts here: configure either."
     ),
     "no client certificate, and the enrollment wants one": (
         "The device must show its onboarding certificate in TLS; a token does not help here."
