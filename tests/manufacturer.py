@@ -115,7 +115,12 @@ class Ca:
         return self.above[-1] if self.above else self
 
     def device(
-        self, common_name: str, *, send_root: bool = False, key: PrivateKey | None = None, **spoil: Any
+        self,
+        common_name: str,
+        *,
+        send_root: bool = False,
+        key: PrivateKey | None = None,
+        **spoil: Any,
     ) -> Certified:
         """A device's certificate with the CAs above it, the root left out."""
         key = key or ec.generate_private_key(ec.SECP256R1())

@@ -28,9 +28,7 @@ async def enroll(
     assert answer.status_code == 200, answer.text
 
 
-async def upload(
-    fleet: Fleet, name: str, ca: Ca, *, verified: bool, again: bool = False
-) -> None:
+async def upload(fleet: Fleet, name: str, ca: Ca, *, verified: bool, again: bool = False) -> None:
     headers = {"if-match": "*"} if again else {}
     body = {"certificate": ca.pem, "isVerified": verified}
     answer = await fleet.http.put(f"{UPLOADS}/{name}", json=body, headers=headers)
@@ -251,9 +249,7 @@ async def test_five_certificates_and_the_root_pass(fleet: Fleet, wire: str) -> N
 
 @over_every_wire
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["issuing", "middle", "root"])
-async def test_any_ca_of_the_chain_can_be_the_groups(
-    fleet: Fleet, wire: str, place: int
-) -> None:
+async def test_any_ca_of_the_chain_can_be_the_groups(fleet: Fleet, wire: str, place: int) -> None:
     last = Ca.line(3)
     await enroll(fleet, "enrollmentGroups/factory", group((last, *last.above)[place]))
     device = last.device("dev-1", send_root=True)
