@@ -1,7 +1,7 @@
 """A device on the unmodified `azure-iot-device` SDK, run by the Python that has it.
 
-Usage: sdk_device.py by-key|by-certificate, with its order as JSON on stdin; prints what it saw as
-JSON.
+Usage: sdk_device.py by-key|by-certificate|by-onboarding-certificate, with its order as JSON on
+stdin; prints what it saw as JSON.
 """
 
 import asyncio
@@ -59,7 +59,37 @@ async def by_certificate(order):
     return {"reported": twin["reported"]["certificate"], "version": twin["reported"]["$version"]}
 
 
-JOBS = {"by-key": by_key, "by-certificate": by_certificate}
+async def by_onboarding_certificate(order):
+    """Provisions by a certificate, connects with the same one and sends telemetry."""
+    x509 = X509(cert_file=order["certificate"], key_file=order["key"])
+    provisioning = ProvisioningDeviceClient.create_from_x509_certificate(
+        provisioning_host=order["host"],
+        registration_id=order["registrationId"],
+        id_scope=order["idScope"],
+        x509=x509,
+        server_verification_cert=order["ca"],
+        websockets=order.get("websockets", False),
+    )
+    result = await provisioning.register()
+    state = result.registration_state
+    client = IoTHubDeviceClient.create_from_x509_certificate(
+        x509=x509,
+        hostname=state.assigned_hub,
+        device_id=state.device_id,
+        server_verification_cert=order["ca"],
+        websockets=order.get("websockets", False),
+    )
+    await client.connect()
+    await client.send_message(Message(order["telemetry"]))
+    await client.shutdown()
+    return {"status": result.status, "hub": state.assigned_hub, "deviceId": state.device_id}
+
+
+JOBS = {
+    "by-key": by_key,
+    "by-certificate": by_certificate,
+    "by-onboarding-certificate": by_onboarding_certificate,
+}
 
 if __name__ == "__main__":
     job = JOBS[sys.argv[1]](json.load(sys.stdin))

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fleet import Fleet
+from fleet import Certified, Fleet
+from fleetroot.pki import to_pem
+from manufacturer import Ca, group, individual, rsa_key, self_signed
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / ".node-sdk/node_modules"
@@ -27,6 +31,13 @@ pytestmark = pytest.mark.skipif(
 
 class SdkFailed(Exception):
     """The SDK raised; its stderr says what."""
+
+
+def shown(held: Certified) -> dict[str, str]:
+    """A certificate with its chain, and its key, as the SDK takes them."""
+    key = held.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    chain = map(x509.load_der_x509_certificate, held.chain)
+    return {"cert": to_pem(chain), "key": key.decode()}
 
 
 async def sdk(fleet: Fleet, key: bytes, **order: Any) -> dict[str, Any]:
@@ -88,3 +99,35 @@ async def test_sdk_with_a_wrong_key_is_told_unauthorized(
     await public_fleet.enroll("node-1")
     with pytest.raises(SdkFailed, match="UnauthorizedError"):
         await sdk(public_fleet, b"x" * 64, provisionBy=provision_by)
+
+
+@pytest.mark.parametrize("connect_by", ["mqtt", "mqtt-ws"])
+@pytest.mark.parametrize("provision_by", ["mqtt", "mqtt-ws", "http"])
+async def test_sdk_provisions_by_its_own_certificate_connects_and_works(
+    public_fleet: Fleet, provision_by: str, connect_by: str
+) -> None:
+    held = self_signed("node-1", key=rsa_key(2048))
+    await public_fleet.http.put("/enrollments/node-1", json={"attestation": individual(held)})
+    how = {"provisionBy": provision_by, "connectBy": connect_by}
+    saw = await sdk(public_fleet, b"", certificate=shown(held), **how)
+    assert (saw["status"], saw["reported"]) == ("assigned", '{"t": 1}')
+
+
+@pytest.mark.parametrize("provision_by", ["mqtt", "mqtt-ws", "http"])
+async def test_sdk_with_a_certificate_of_the_groups_ca_provisions(
+    public_fleet: Fleet, provision_by: str
+) -> None:
+    ca = Ca.line(3)
+    await public_fleet.http.put("/enrollmentGroups/factory", json={"attestation": group(ca.top)})
+    held = ca.device("node-1")
+    saw = await sdk(public_fleet, b"", certificate=shown(held), provisionBy=provision_by)
+    assert saw["status"] == "assigned"
+
+
+@pytest.mark.parametrize("provision_by", ["mqtt", "mqtt-ws", "http"])
+async def test_sdk_with_a_certificate_of_nobody_is_told_unauthorized(
+    public_fleet: Fleet, provision_by: str
+) -> None:
+    held = self_signed("node-1")
+    with pytest.raises(SdkFailed, match="UnauthorizedError"):
+        await sdk(public_fleet, b"", certificate=shown(held), provisionBy=provision_by)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from onboardings import Outcome, https_device, over_every_wire, register
 
 from fleet import Certified, Fleet, device_csr, refusal
 from fleetroot.clock import ManualClock, iso8601
 from fleetroot.gateway.mqtt import ConnackCode
 from manufacturer import DAY, Ca, group, individual, rsa_key, self_signed
-from onboardings import Outcome, https_device, over_every_wire, register
 
 UPLOADS = "/fleetroot/provisioning-services/default/certificates"
 
@@ -97,7 +97,7 @@ async def test_registration_shows_the_certificate(fleet: Fleet) -> None:
         "certificateInfo": {
             "subjectName": "CN=dev-1, O=Manufacturer",
             "issuerName": "CN=dev-1, O=Manufacturer",
-            "sha1Thumbprint": leaf.fingerprint(hashes.SHA1()).hex().upper(),  # noqa: S303
+            "sha1Thumbprint": leaf.fingerprint(hashes.SHA1()).hex().upper(),
             "sha256Thumbprint": leaf.fingerprint(hashes.SHA256()).hex().upper(),
             "notBeforeUtc": iso8601(leaf.not_valid_before_utc),
             "notAfterUtc": iso8601(leaf.not_valid_after_utc),

@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from onboardings import WIRES, over_every_wire, register
 from websockets.exceptions import InvalidMessage
 
 from fleet import Certified, Closed, Fleet
@@ -26,7 +27,6 @@ from manufacturer import (
     rsa_key,
     self_signed,
 )
-from onboardings import WIRES, over_every_wire, register
 from openssl_ca import OpensslCa, openssl
 
 SERVER_AUTH = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH])

@@ -1,5 +1,5 @@
-// A device on the unmodified Azure SDKs for Node: provisions by symmetric key, connects with what it
-// was assigned, sends telemetry and works with its twin.
+// A device on the unmodified Azure SDKs for Node: provisions by symmetric key, or by certificate where
+// its order has one, connects with the same to what it was assigned, sends telemetry and works with its twin.
 //
 // Its order comes as JSON on stdin; it prints what it saw as JSON. The server's CA comes by
 // NODE_EXTRA_CA_CERTS: the provisioning SDK has no option for it.
@@ -11,6 +11,7 @@ const { ProvisioningDeviceClient } = require("azure-iot-provisioning-device");
 const { Http } = require("azure-iot-provisioning-device-http");
 const { Mqtt, MqttWs } = require("azure-iot-provisioning-device-mqtt");
 const { SymmetricKeySecurityClient } = require("azure-iot-security-symmetric-key");
+const { X509Security } = require("azure-iot-security-x509");
 
 const SECONDS = 30;
 const PROVISIONING = { http: Http, mqtt: Mqtt, "mqtt-ws": MqttWs };
@@ -21,17 +22,21 @@ async function provision(order) {
     order.host,
     order.idScope,
     new PROVISIONING[order.provisionBy](),
-    new SymmetricKeySecurityClient(order.registrationId, order.symmetricKey),
+    order.certificate
+      ? new X509Security(order.registrationId, order.certificate)
+      : new SymmetricKeySecurityClient(order.registrationId, order.symmetricKey),
   );
   if (order.payload) client.setProvisioningPayload(order.payload);
   return client.register();
 }
 
 async function work(order, assigned) {
+  const shown = order.certificate ? "x509=true" : `SharedAccessKey=${order.symmetricKey}`;
   const client = Client.fromConnectionString(
-    `HostName=${assigned.assignedHub};DeviceId=${assigned.deviceId};SharedAccessKey=${order.symmetricKey}`,
+    `HostName=${assigned.assignedHub};DeviceId=${assigned.deviceId};${shown}`,
     HUB[order.connectBy],
   );
+  if (order.certificate) await client.setOptions(order.certificate);
   await client.open();
   const message = new Message(order.telemetry);
   message.contentType = "application/json";
