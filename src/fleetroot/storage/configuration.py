@@ -3,7 +3,7 @@
 Provisioning services, hubs, policies, authorities, enrollment groups, uploaded CAs and lists of
 other CAs change rarely, and every registration asks for them. Whoever keeps them in memory keeps
 the version with them that the same snapshot had, and compares it in the unit of work that acts on
-them. Triggers change the version (migrations 0002 and 0012), so no writer can forget to.
+them. Triggers change the version (migrations 0002 and 0011), so no writer can forget to.
 """
 
 from __future__ import annotations

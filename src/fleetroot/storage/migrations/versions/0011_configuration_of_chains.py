@@ -1,14 +1,14 @@
 """What decides about devices' chains is configuration, too: uploaded CAs, and lists of other CAs.
 
-Revision: 0012, after 0009
+Revision: 0011, after 0010
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
