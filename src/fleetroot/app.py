@@ -73,6 +73,7 @@ from fleetroot.provisioning.administration import Administration
 from fleetroot.provisioning.custom_allocation import CustomAllocation
 from fleetroot.provisioning.quarantine import Quarantine
 from fleetroot.provisioning.regions import Regions
+from fleetroot.provisioning.registration_administration import RegistrationAdministration
 from fleetroot.provisioning.service_administration import References, ServiceAdministration
 from fleetroot.provisioning.webhook_addresses import WebhookRules
 from fleetroot.provisioning.webhook_client import WebhookClient, WebhookLimits
@@ -356,6 +357,7 @@ class Server:
             access=self.access,
             audit_log=self.audit_log,
             administration=self.administration,
+            registrations=RegistrationAdministration(self.store, self.clock),
             provisioning_services=ServiceAdministration(
                 self.store, self._sealer, self.clock, self._served_names()
             ),

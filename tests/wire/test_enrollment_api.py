@@ -52,6 +52,11 @@ async def put(fleet: Fleet, path: str, etag: str | None = None, **body: Any) -> 
     return await fleet.http.put(path, content=json.dumps(SYMMETRIC | body), headers=headers)
 
 
+def without_keys(written: dict[str, Any]) -> dict[str, Any]:
+    """An enrollment as it is read, of what its writer was answered."""
+    return written | {"attestation": {"type": "symmetricKey", "symmetricKey": {}}}
+
+
 # --- who may ask
 
 
@@ -97,7 +102,7 @@ async def test_individual_enrollment_is_read_as_it_was_written(fleet: Fleet) -> 
             credentialPolicyName="default",
         )
     ).json()
-    assert (await fleet.http.get("/enrollments/dev-1")).json() == written
+    assert (await fleet.http.get("/enrollments/dev-1")).json() == without_keys(written)
     assert written["registrationId"] == "Dev-1"
     assert written["deviceId"] == "pump-7"
     assert written["provisioningStatus"] == "disabled"
@@ -171,7 +176,7 @@ async def test_creating_what_exists_is_409(fleet: Fleet, path: str) -> None:
     before = (await put(fleet, path)).json()
     answer = await put(fleet, path, provisioningStatus="disabled")
     assert (answer.status_code, answer.json()["errorCode"]) == (409, 409001)
-    assert (await fleet.http.get(path)).json() == before
+    assert (await fleet.http.get(path)).json() == without_keys(before)
 
 
 @pytest.mark.parametrize("quoted", [False, True])
@@ -192,7 +197,7 @@ async def test_another_etag_is_412_and_changes_nothing(fleet: Fleet, etag: str) 
     assert (answer.status_code, answer.json()["errorCode"]) == (412, 412001)
     headers = {"if-match": etag}
     assert (await fleet.http.delete("/enrollments/dev-1", headers=headers)).status_code == 412
-    assert (await fleet.http.get("/enrollments/dev-1")).json() == before
+    assert (await fleet.http.get("/enrollments/dev-1")).json() == without_keys(before)
 
 
 @pytest.mark.parametrize("etag", ["*", "other"])

@@ -11,8 +11,9 @@ from test_enrollment_api import service_token
 from fleet import Fleet
 from fleetroot.access import EVERYWHERE, Grant, Permission, Role
 from fleetroot.api.access import OperatorRoute
-from fleetroot.api.applications import MANAGEMENT, OPERATOR
+from fleetroot.api.applications import MANAGEMENT, OPERATOR, PROVISIONING
 from fleetroot.api.arm.routing import ArmRoute
+from fleetroot.api.provisioning_routes import ProvisioningRoute
 from fleetroot.audit import SYSTEM
 
 
@@ -49,6 +50,18 @@ def device_calls(above: str) -> dict[tuple[str, str], Permission]:
         **{("GET", f"{device}/{what}"): Permission.READ for what in ("explanation", "timeline")},
         **{(method, device): Permission.WRITE_DEVICES for method in ("PUT", "PATCH", "DELETE")},
         **{("POST", f"{device}/{verb}"): Permission.WRITE_DEVICES for verb in verbs},
+    }
+
+
+def enrollment_calls(path: str) -> dict[tuple[str, str], Permission]:
+    """What individual enrollments and groups have in common."""
+    return {
+        ("GET", f"{path}/none"): Permission.READ,
+        ("POST", f"{path}/query"): Permission.READ,
+        ("POST", f"{path}/none/attestationmechanism"): Permission.READ_SECRETS,
+        ("POST", path): Permission.WRITE_ENROLLMENTS,
+        ("PUT", f"{path}/none"): Permission.WRITE_ENROLLMENTS,
+        ("DELETE", f"{path}/none"): Permission.WRITE_ENROLLMENTS,
     }
 
 
@@ -120,10 +133,11 @@ NEEDS = {
     ("GET", "/fleetroot/crls"): Permission.READ,
     ("POST", "/fleetroot/crls/third-party"): Permission.WRITE_CREDENTIALS,
     ("DELETE", "/fleetroot/crls/third-party/none"): Permission.WRITE_CREDENTIALS,
-    ("GET", "/enrollmentGroups/default"): Permission.READ_SECRETS,
-    ("GET", "/enrollments/dev-1"): Permission.READ_SECRETS,
-    ("PUT", "/enrollments/dev-1"): Permission.WRITE_ENROLLMENTS,
-    ("DELETE", "/enrollmentGroups/none"): Permission.WRITE_ENROLLMENTS,
+    **enrollment_calls("/enrollments"),
+    **enrollment_calls("/enrollmentGroups"),
+    ("GET", "/registrations/none"): Permission.READ,
+    ("DELETE", "/registrations/none"): Permission.WRITE_DEVICES,
+    ("POST", "/registrations/none/query"): Permission.READ,
     ("POST", "/fleetroot/tokens"): Permission.WRITE_ACCESS,
     ("POST", "/fleetroot/tokens/none/rotate"): Permission.WRITE_ACCESS,
     ("POST", "/fleetroot/tokens/none/revoke"): Permission.WRITE_ACCESS,
@@ -308,6 +322,16 @@ def test_every_route_of_the_operator_is_asked_here() -> None:
             assert asked, f"{method} {route.path}"
 
 
+def test_every_route_of_the_provisioning_service_is_asked_here() -> None:
+    routes = [route for router in PROVISIONING for route in router.routes]
+    assert len(routes) > 10
+    for route in routes:
+        assert isinstance(route, ProvisioningRoute)
+        for method in route.methods:
+            asked = [p for m, p in NEEDS if m == method and route.path_regex.fullmatch(p)]
+            assert asked, f"{method} {route.path}"
+
+
 def test_every_route_of_the_management_api_is_asked_here() -> None:
     routes = [route for router in MANAGEMENT for route in router.routes]
     assert len(routes) > 60
@@ -321,8 +345,9 @@ def test_every_route_of_the_management_api_is_asked_here() -> None:
 def test_route_that_does_not_say_what_it_needs_cannot_be_made() -> None:
     async def endpoint() -> None: ...
 
-    with pytest.raises(TypeError):
-        OperatorRoute("/x", endpoint)
+    for kind in (OperatorRoute, ProvisioningRoute):
+        with pytest.raises(TypeError):
+            kind("/x", endpoint)
 
 
 async def test_every_answer_has_a_trace_id_that_the_audit_log_has_too(fleet: Fleet) -> None:

@@ -45,6 +45,7 @@ CONFIG = """
 [dictionaries]
 names = {{ values = ["default", "spare"] }}
 devices = {{ values = ["dev-1", "dev-2"] }}
+enrollments = {{ values = ["default", "spare", "dev-1", "dev-2"] }}
 namespaces = {{ values = ["default", "other"] }}
 keys = {{ values = ["iothubowner", "provisioningserviceowner"] }}
 hosts = {{ values = ["{hostname}", "spare.{hostname}"] }}
@@ -61,6 +62,7 @@ etags = {{ values = ["*"] }}
 "path.key" = {{ dictionary = "keys", probability = 0.8 }}
 "path.host_name" = {{ dictionary = "hosts", probability = 0.8 }}
 "path.group_id" = {{ dictionary = "names", probability = 0.8 }}
+"path.enrollment_id" = {{ dictionary = "enrollments", probability = 0.8 }}
 "path.registration_id" = {{ dictionary = "devices", probability = 0.8 }}
 "path.device_id" = {{ dictionary = "devices", probability = 0.8 }}
 "path.device" = {{ dictionary = "devices", probability = 0.8 }}

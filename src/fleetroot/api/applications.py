@@ -18,6 +18,7 @@ from fleetroot.api import (
     crls,
     device_administration,
     devices,
+    enrollment_bulk,
     enrollments,
     events,
     explain,
@@ -29,6 +30,7 @@ from fleetroot.api import (
     policies,
     provisioning_services,
     quarantine,
+    registrations,
     server,
     status,
     timelines,
@@ -95,6 +97,13 @@ OPERATOR: Final = (
     timelines.namespaced,
 )
 
+PROVISIONING: Final = (
+    enrollments.individual,
+    enrollments.groups,
+    enrollment_bulk.router,
+    registrations.router,
+)
+
 MANAGEMENT: Final = (
     arm_namespaces.lists,
     arm_namespaces.router,
@@ -122,7 +131,8 @@ def https_application(
     management APIs, the provisioning service API, and the description of all of it.
     """
     app = console_application(services, refusals, max_body_bytes)
-    app.include_router(enrollments.router, tags=[PROVISIONING_API])
+    for router in PROVISIONING:
+        app.include_router(router, tags=[PROVISIONING_API])
     app.include_router(server.metrics, tags=[SERVER])
     app.state.metrics = metrics
     return app

@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from fleetroot import sas
 from fleetroot.api.answers import Answer, Nothing, Time, left_out
+from fleetroot.api.registration_bodies import RegistrationAnswer
 from fleetroot.errors import InvalidArgument
 from fleetroot.pki import UploadRefused, certificate_info, read_certificate_text, to_der
 from fleetroot.provisioning.administration import EnrollmentWithKeys
@@ -33,7 +34,9 @@ from fleetroot.provisioning.model import (
 _MAX_HUBS: Final = 50
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
+    """An object that clients send; what they send beside what is known is not read."""
+
     model_config = ConfigDict(extra="ignore", populate_by_name=True, strict=True)
 
 
@@ -41,34 +44,34 @@ _Key = Annotated[str | None, Field(max_length=1024)]
 _Name = Annotated[str, Field(max_length=256)]
 
 
-class SymmetricKeyBody(_Wire):
+class SymmetricKeyBody(Wire):
     """Keys are base64; an empty one means: generate, or keep."""
 
     primary_key: _Key = Field(default=None, alias="primaryKey")
     secondary_key: _Key = Field(default=None, alias="secondaryKey")
 
 
-class CertificateBody(_Wire):
+class CertificateBody(Wire):
     """A certificate: PEM text, or base64 of DER or of PEM. What else clients send is not read."""
 
     certificate: Annotated[str, Field(max_length=32 * 1024)] | None = None
 
 
-class CertificatePairBody(_Wire):
+class CertificatePairBody(Wire):
     """Up to two certificates; either is good, so that they can be rolled."""
 
     primary: CertificateBody | None = None
     secondary: CertificateBody | None = None
 
 
-class CaReferencesBody(_Wire):
+class CaReferencesBody(Wire):
     """Names of CA certificates that were uploaded to the provisioning service."""
 
     primary: _Name | None = None
     secondary: _Name | None = None
 
 
-class X509Body(_Wire):
+class X509Body(Wire):
     """One of these. An individual enrollment has client certificates."""
 
     client_certificates: CertificatePairBody | None = Field(
@@ -80,7 +83,7 @@ class X509Body(_Wire):
     ca_references: CaReferencesBody | None = Field(default=None, alias="caReferences")
 
 
-class TpmBody(_Wire):
+class TpmBody(Wire):
     """Public keys of a TPM: base64 of TPM2B_PUBLIC."""
 
     endorsement_key: Annotated[str, Field(max_length=4096)] = Field(alias="endorsementKey")
@@ -89,7 +92,7 @@ class TpmBody(_Wire):
     )
 
 
-class AttestationBody(_Wire):
+class AttestationBody(Wire):
     """How the devices prove who they are."""
 
     type: Annotated[Attestation, Field(strict=False)]
@@ -98,40 +101,46 @@ class AttestationBody(_Wire):
     tpm: TpmBody | None = None
 
 
-class WebhookBody(_Wire):
+class WebhookBody(Wire):
     """Who allocates the devices."""
 
     webhook_url: Annotated[str, Field(max_length=2048)] = Field(alias="webhookUrl")
     api_version: Annotated[str, Field(max_length=64)] = Field(alias="apiVersion")
 
 
-class CapabilitiesBody(_Wire):
+class CapabilitiesBody(Wire):
     """What the device is."""
 
     iot_edge: bool = Field(default=False, alias="iotEdge")
 
 
-class ReprovisionBody(_Wire):
+class ReprovisionBody(Wire):
     """What happens when a device comes again."""
 
     update_hub_assignment: bool = Field(default=True, alias="updateHubAssignment")
     migrate_device_data: bool = Field(default=True, alias="migrateDeviceData")
 
 
-class InitialPropertiesBody(_Wire):
+class InitialPropertiesBody(Wire):
     """The properties of a new twin."""
 
     desired: dict[str, Any] | None = None
 
 
-class InitialTwinBody(_Wire):
+class InitialTwinBody(Wire):
     """What a new twin begins with."""
 
     tags: dict[str, Any] | None = None
     properties: InitialPropertiesBody | None = None
 
 
-class EnrollmentBody(_Wire):
+class IssuancePolicyBody(Wire):
+    """The policy that issues, as 2021-11-01-preview names it."""
+
+    certificate_authority_name: _Name | None = Field(default=None, alias="certificateAuthorityName")
+
+
+class EnrollmentBody(Wire):
     """An enrollment or an enrollment group, as it is sent."""
 
     registration_id: _Name | None = Field(default=None, alias="registrationId")
@@ -162,13 +171,20 @@ class EnrollmentBody(_Wire):
     quarantine: bool = False
     initial_twin: InitialTwinBody | None = Field(default=None, alias="initialTwin")
     credential_policy_name: _Name | None = Field(default=None, alias="credentialPolicyName")
+    issuance_policy: IssuancePolicyBody | None = Field(
+        default=None, alias="clientCertificateIssuancePolicy"
+    )
 
 
 class SymmetricKeyAnswer(Answer):
-    """Keys, base64."""
+    """Keys, base64; left out where they are not for the caller."""
 
-    primary_key: str = Field(repr=False)
-    secondary_key: str = Field(repr=False)
+    primary_key: str | Nothing = Field(
+        default=None, exclude_if=lambda value: value is None, repr=False
+    )
+    secondary_key: str | Nothing = Field(
+        default=None, exclude_if=lambda value: value is None, repr=False
+    )
 
 
 class CertificateInfoAnswer(Answer):
@@ -249,6 +265,12 @@ class ReprovisionAnswer(Answer):
     migrate_device_data: bool
 
 
+class IssuancePolicyAnswer(Answer):
+    """The policy that issues, as 2021-11-01-preview names it."""
+
+    certificate_authority_name: str
+
+
 class EnrollmentAnswer(Answer):
     """An enrollment (`registrationId`) or an enrollment group (`enrollmentGroupId`)."""
 
@@ -270,6 +292,8 @@ class EnrollmentAnswer(Answer):
     initial_twin: dict[str, Any] | Nothing = left_out()
     iot_hubs: list[str] | Nothing = left_out()
     credential_policy_name: str | Nothing = left_out()
+    issuance_policy: IssuancePolicyAnswer | Nothing = left_out("clientCertificateIssuancePolicy")
+    registration_state: RegistrationAnswer | Nothing = left_out()
 
 
 def read_settings(
@@ -413,7 +437,7 @@ def show(
     return EnrollmentAnswer(
         registration_id=None if is_group else enrollment.id,
         enrollment_group_id=enrollment.id if is_group else None,
-        attestation=_attestation(found),
+        attestation=attestation_of(found),
         provisioning_status="enabled" if settings.enabled else "disabled",
         reprovision_policy=ReprovisionAnswer(
             update_hub_assignment=settings.update_hub_assignment,
@@ -437,13 +461,15 @@ def show(
     )
 
 
-def _attestation(found: EnrollmentWithKeys) -> AttestationAnswer:
+def attestation_of(found: EnrollmentWithKeys) -> AttestationAnswer:
+    """How the devices prove who they are, with the keys where they were opened."""
     settings, keys = found.enrollment.settings, found.keys
     certificates, tpm = settings.certificates, settings.tpm
     shown = AttestationAnswer(type=settings.attestation)
-    if settings.attestation is Attestation.SYMMETRIC_KEY and keys is not None:
+    if settings.attestation is Attestation.SYMMETRIC_KEY:
         answer = SymmetricKeyAnswer(
-            primary_key=sas.encode_key(keys.primary), secondary_key=sas.encode_key(keys.secondary)
+            primary_key=sas.encode_key(keys.primary) if keys else None,
+            secondary_key=sas.encode_key(keys.secondary) if keys else None,
         )
         return shown.model_copy(update={"symmetric_key": answer})
     if certificates is not None:

@@ -13,7 +13,8 @@ from pydantic import AfterValidator
 MAX_ETAG: Final = 256
 
 
-def _bare(etag: str | None) -> str | None:
+def bare(etag: str | None) -> str | None:
+    """An etag without its quotes; None: none."""
     return etag.strip().removeprefix("W/").strip('"') if etag else None
 
 
@@ -24,7 +25,7 @@ IfMatch = Annotated[
         max_length=MAX_ETAG,
         description="The etag that must be there, bare or in quotes, or `*`.",
     ),
-    AfterValidator(_bare),
+    AfterValidator(bare),
 ]
 """The etag that must be there, without its quotes; `*` for any, None for none."""
 

@@ -18,6 +18,7 @@ from fleetroot.hub.hub import Hubs
 from fleetroot.provisioning.administration import Administration
 from fleetroot.provisioning.quarantine import Quarantine
 from fleetroot.provisioning.regions import Regions
+from fleetroot.provisioning.registration_administration import RegistrationAdministration
 from fleetroot.provisioning.service_administration import ServiceAdministration
 from fleetroot.provisioning.webhook_secrets import WebhookSecretStore
 from fleetroot.registry.access_keys import AccessKeys
@@ -56,6 +57,7 @@ class Services:
     access: Access
     audit_log: AuditLog
     administration: Administration
+    registrations: RegistrationAdministration
     provisioning_services: ServiceAdministration
     quarantine: Quarantine
     regions: Regions

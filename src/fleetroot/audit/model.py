@@ -100,6 +100,7 @@ class Action(StrEnum):
     HOLD_REGISTRATION = "registration.hold"
     APPROVE_REGISTRATION = "registration.approve"
     REJECT_REGISTRATION = "registration.reject"
+    DELETE_REGISTRATION = "registration.delete"
 
     CREATE_TOKEN = "token.create"  # noqa: S105
     ROTATE_TOKEN = "token.rotate"  # noqa: S105

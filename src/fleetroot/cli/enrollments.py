@@ -52,7 +52,8 @@ def create(
 @asks_server
 def show(client: Client, enrollment_id: str, is_group: bool, as_json: bool) -> None:
     """Show an enrollment, with its keys."""
-    _print(client.get(_path(enrollment_id, is_group)), as_json)
+    path = _path(enrollment_id, is_group)
+    _print(client.get(path) | {"attestation": client.post(f"{path}/attestationmechanism")}, as_json)
 
 
 @enrollments.command()

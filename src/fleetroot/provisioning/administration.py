@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -15,24 +16,28 @@ from fleetroot.errors import (
     Conflict,
     EnrollmentNotFound,
     EtagMismatch,
+    FleetrootError,
     InvalidArgument,
     NotFound,
 )
-from fleetroot.ids import check_device_id, check_name, check_registration_id
+from fleetroot.ids import canonical, check_device_id, check_name, check_registration_id
 from fleetroot.provisioning import (
     allocation,
     certificate_rules,
     enrollments,
     pending,
+    registrations,
     service_administration,
     services,
     standing,
 )
+from fleetroot.provisioning.bulk import BulkMode, NotDone, WantedEnrollment, check
 from fleetroot.provisioning.model import (
     Attestation,
     Enrollment,
     EnrollmentKind,
     EnrollmentSettings,
+    Registration,
     Service,
 )
 from fleetroot.provisioning.webhook_addresses import WebhookRules
@@ -58,6 +63,14 @@ class EnrollmentWithKeys:
 
     enrollment: Enrollment
     keys: SymmetricKeys | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentShown:
+    """An enrollment, and of an individual one the registration that its device made."""
+
+    enrollment: Enrollment
+    registration: Registration | None
 
 
 class Administration:
@@ -208,6 +221,105 @@ class Administration:
             EtagMismatch: `if_match` names another version, or none exists.
         """
         check_registration_id(enrollment_id)
+        now = self._clock.now()
+        before = await self._store.read(
+            lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)
+        )
+        wanted = WantedEnrollment(settings, primary_key, secondary_key, keep_policy)
+        draft = self._draft(service, kind, enrollment_id, wanted, before, now)
+
+        def unit(tx: Transaction) -> None:
+            there = enrollments.find(tx, service.id, kind, enrollment_id)
+            _check_precondition(there, if_match)
+            _save(tx, service, draft.enrollment, before, there, by)
+
+        try:
+            await self._store.write(unit)
+        except ConstraintViolated as error:
+            raise Conflict("the service or the hub of the enrollment is gone") from error
+        return draft
+
+    async def change_many(
+        self,
+        service: Service,
+        kind: EnrollmentKind,
+        mode: BulkMode,
+        wanted: Mapping[str, WantedEnrollment | None],
+        *,
+        by: Actor,
+    ) -> list[NotDone]:
+        """Creates, replaces or deletes enrollments in one unit of work, each all or not at all;
+        those that could not be so are returned.
+
+        Args:
+            service: whose they are.
+            kind: of all of them.
+            mode: what is done.
+            wanted: by their ids, which differ not in spelling alone; None where it is to go.
+            by: who asks.
+
+        Raises:
+            InvalidArgument: an id is not one; nothing is done.
+            Conflict: the service was deleted meanwhile; nothing is done.
+        """
+        for enrollment_id in wanted:
+            check_registration_id(enrollment_id)
+        now = self._clock.now()
+        befores = await self._store.read(
+            lambda tx: {id_: enrollments.find(tx, service.id, kind, id_) for id_ in wanted}
+        )
+        drafts: dict[str, Enrollment | FleetrootError | None] = {}
+        for id_, one in wanted.items():
+            try:
+                drafts[id_] = (
+                    self._draft(service, kind, id_, one, befores[id_], now).enrollment
+                    if one
+                    else None
+                )
+            except FleetrootError as error:
+                drafts[id_] = error
+
+        def change(tx: Transaction, id_: str, draft: Enrollment | None) -> None:
+            there, one = enrollments.find(tx, service.id, kind, id_), wanted[id_]
+            check(mode, there, one.etag if one else None)
+            if draft is not None:
+                _save(tx, service, draft, befores[id_], there, by)
+            elif there is not None:
+                _delete(tx, there)
+                _log(tx, Action.DELETE_ENROLLMENT, service, there, by, now)
+
+        def unit(tx: Transaction) -> list[NotDone]:
+            not_done = []
+            for id_, draft in drafts.items():
+                try:
+                    if isinstance(draft, FleetrootError):
+                        raise draft
+                    change(tx, id_, draft)  # whatever it refuses, it refuses before it writes
+                except FleetrootError as error:
+                    not_done.append(NotDone(id_, error))
+            return not_done
+
+        try:
+            return await self._store.write(unit)
+        except ConstraintViolated as error:
+            raise Conflict("the service of the enrollments is gone") from error
+
+    def _draft(
+        self,
+        service: Service,
+        kind: EnrollmentKind,
+        enrollment_id: str,
+        wanted: WantedEnrollment,
+        before: Enrollment | None,
+        now: datetime,
+    ) -> EnrollmentWithKeys:
+        """The enrollment that is to replace `before`, or to be new.
+
+        Raises:
+            InvalidArgument: the device id is not one, the initial twin is none, a certificate
+                breaks a rule, or devices could not be allocated so.
+        """
+        settings = wanted.settings
         if settings.device_id is not None:
             check_device_id(settings.device_id)
             if kind is EnrollmentKind.GROUP:
@@ -217,17 +329,13 @@ class Administration:
         allocation.check(settings, self._webhooks)
         if settings.certificates is not None:
             certificate_rules.check_form(kind, settings.certificates)
-        now = self._clock.now()
-        before = await self._store.read(
-            lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)
-        )
-        if keep_policy and before is not None:
+        if wanted.keep_policy and before is not None:
             settings = replace(settings, policy_id=before.settings.policy_id)
         spelling = before.id if before else enrollment_id
         keys: SymmetricKeys | None = None
         sealed: tuple[bytes | None, bytes | None] = (None, None)
         if settings.attestation is Attestation.SYMMETRIC_KEY:
-            keys = self._keys(before, primary_key, secondary_key)
+            keys = self._keys(before, wanted.primary_key, wanted.secondary_key)
             sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, keys)
         made = Enrollment(
             service_id=service.id,
@@ -240,24 +348,6 @@ class Administration:
             created_at=before.created_at if before else now,
             updated_at=now,
         )
-
-        def unit(tx: Transaction) -> None:
-            linked = {hub.id for hub in services.linked(tx, service.id)} if settings.hub_ids else ()
-            if not set(settings.hub_ids) <= set(linked):
-                raise Conflict("a hub of the enrollment is gone")
-            if settings.certificates is not None:
-                certificate_rules.check_known(tx, service, kind, settings.certificates)
-            there = enrollments.find(tx, service.id, kind, enrollment_id)
-            _check_precondition(there, if_match)
-            if (there.etag if there else None) != (before.etag if before else None):
-                raise EtagMismatch("the enrollment was changed by somebody else just now")
-            enrollments.save(tx, made)
-            _log(tx, Action.PUT_ENROLLMENT, service, made, by, now)
-
-        try:
-            await self._store.write(unit)
-        except ConstraintViolated as error:
-            raise Conflict("the service or the hub of the enrollment is gone") from error
         return EnrollmentWithKeys(made, keys)
 
     def _keys(
@@ -284,6 +374,64 @@ class Administration:
             raise EnrollmentNotFound("Enrollment not found")
         return EnrollmentWithKeys(enrollment, enrollments.open_keys(self._sealer, enrollment))
 
+    async def read_keys(
+        self, service: Service, kind: EnrollmentKind, enrollment_id: str, *, by: Actor
+    ) -> EnrollmentWithKeys:
+        """Like `get`, for somebody outside: it is in the audit log.
+
+        Raises:
+            EnrollmentNotFound: there is none.
+        """
+        now = self._clock.now()
+        found = await self.get(service, kind, enrollment_id)
+        await self._store.write(
+            lambda tx: _log(tx, Action.READ_KEYS, service, found.enrollment, by, now)
+        )
+        return found
+
+    async def shown(
+        self, service: Service, kind: EnrollmentKind, enrollment_id: str
+    ) -> EnrollmentShown:
+        """The enrollment of that kind and id, its keys sealed.
+
+        Raises:
+            EnrollmentNotFound: there is none.
+        """
+
+        def read(tx: Transaction) -> EnrollmentShown:
+            enrollment = enrollments.find(tx, service.id, kind, enrollment_id)
+            if enrollment is None:
+                raise EnrollmentNotFound("Enrollment not found")
+            if kind is EnrollmentKind.GROUP:
+                return EnrollmentShown(enrollment, None)
+            registration = registrations.find(tx, service.id, enrollment_id)
+            is_of_it = registration is not None and registration.enrollment_kind is kind
+            return EnrollmentShown(enrollment, registration if is_of_it else None)
+
+        return await self._store.read(read)
+
+    async def page(
+        self, service: Service, kind: EnrollmentKind, *, after: str, limit: int
+    ) -> tuple[list[EnrollmentShown], str | None]:
+        """Enrollments of a kind in the order of their keys, their own keys sealed: up to `limit`
+        behind `after`, and behind which key there are more.
+        """
+
+        def read(tx: Transaction) -> tuple[list[EnrollmentShown], str | None]:
+            found = enrollments.page(tx, service.id, kind, after=after, limit=limit + 1)
+            shown = found[:limit]
+            last = canonical(shown[-1].id) if shown else ""
+            registered = (
+                registrations.of_individuals(tx, service.id, after=after, last=last)
+                if kind is EnrollmentKind.INDIVIDUAL
+                else {}
+            )
+            return [
+                EnrollmentShown(each, registered.get(canonical(each.id))) for each in shown
+            ], last if len(found) > limit else None
+
+        return await self._store.read(read)
+
     async def delete(
         self,
         service: Service,
@@ -307,11 +455,42 @@ class Administration:
                 raise EnrollmentNotFound("Enrollment not found")
             if if_match is not None:
                 _check_precondition(there, if_match)
-            enrollments.delete_one(tx, there)
-            pending.remove_of_enrollment(tx, there)
+            _delete(tx, there)
             _log(tx, Action.DELETE_ENROLLMENT, service, there, by, now)
 
         await self._store.write(unit)
+
+
+def _save(
+    tx: Transaction,
+    service: Service,
+    made: Enrollment,
+    before: Enrollment | None,
+    there: Enrollment | None,
+    by: Actor,
+) -> None:
+    """Puts `made`, which was drafted from `before`, in the place of what is there.
+
+    Raises:
+        Conflict: a hub that it names is not linked any more.
+        InvalidArgument: nor is a CA certificate there that it names, or it is ours.
+        EtagMismatch: what is there is not `before` any more.
+    """
+    hub_ids = set(made.settings.hub_ids)
+    if hub_ids and not hub_ids <= {hub.id for hub in services.linked(tx, service.id)}:
+        raise Conflict("a hub of the enrollment is gone")
+    certificates = made.settings.certificates
+    if certificates is not None:
+        certificate_rules.check_known(tx, service, made.kind, certificates)
+    if (there.etag if there else None) != (before.etag if before else None):
+        raise EtagMismatch("the enrollment was changed by somebody else just now")
+    enrollments.save(tx, made)
+    _log(tx, Action.PUT_ENROLLMENT, service, made, by, made.updated_at)
+
+
+def _delete(tx: Transaction, enrollment: Enrollment) -> None:
+    enrollments.delete_one(tx, enrollment)
+    pending.remove_of_enrollment(tx, enrollment)
 
 
 def _log(

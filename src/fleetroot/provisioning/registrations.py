@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, func, select, text
 
 from fleetroot.ids import canonical
 from fleetroot.provisioning.model import (
@@ -19,7 +19,7 @@ from fleetroot.provisioning.model import (
 )
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import upsert_into
-from fleetroot.storage.schema import registrations
+from fleetroot.storage.schema import enrollments, registrations
 
 
 def row(
@@ -69,14 +69,38 @@ def row(
 
 
 _SAVE: Final = Command(upsert_into(registrations, keep=["created_at", "registration_id"]))
-_GET: Final = Query(
-    select(registrations).where(
-        (registrations.c.service_id == bindparam("service"))
-        & (registrations.c.registration_key == bindparam("key"))
+_of_service: Final = registrations.c.service_id == bindparam("service")
+_is_registration: Final = _of_service & (registrations.c.registration_key == bindparam("key"))
+_GET: Final = Query(select(registrations).where(_is_registration), row)
+_REMOVE: Final = Command(delete(registrations).where(_is_registration))
+_PAGE_OF_GROUP: Final = Query(
+    select(registrations)
+    .where(
+        _of_service
+        & text("enrollment_kind = 'group'")  # word for word as the index has it
+        & (func.lower(registrations.c.enrollment_id) == bindparam("group"))
+        & (registrations.c.registration_key > bindparam("after"))
+    )
+    .order_by(registrations.c.registration_key)
+    .limit(bindparam("limit")),
+    row,
+)
+_OF_INDIVIDUALS: Final = Query(
+    select(registrations)
+    .join(
+        enrollments,
+        (enrollments.c.service_id == registrations.c.service_id)
+        & (enrollments.c.enrollment_key == registrations.c.registration_key)
+        & (enrollments.c.kind == registrations.c.enrollment_kind),
+    )
+    .where(
+        (enrollments.c.service_id == bindparam("service"))
+        & (enrollments.c.kind == bindparam("kind"))
+        & (enrollments.c.enrollment_key > bindparam("after"))
+        & (enrollments.c.enrollment_key <= bindparam("last"))
     ),
     row,
 )
-_of_service: Final = registrations.c.service_id == bindparam("service")
 _ANY: Final = Query(select(registrations.c.registration_key).where(_of_service).limit(1), str)
 _REMOVE_OF_SERVICE: Final = Command(delete(registrations).where(_of_service))
 _REMOVE_OF_HUB: Final = Command(
@@ -102,6 +126,49 @@ def remove_of_hub(tx: Transaction, hub_id: str) -> None:
 def find(tx: Transaction, service_id: str, registration_id: str) -> Registration | None:
     """The registration of that id, in any spelling."""
     return tx.first(_GET, service=service_id, key=canonical(registration_id))
+
+
+def page_of_group(
+    tx: Transaction, service_id: str, group_id: str, *, after: str, limit: int
+) -> list[Registration]:
+    """Up to `limit` registrations under a group whose key sorts behind `after`; also those under a
+    group of that id that was deleted.
+    """
+    return tx.all(
+        _PAGE_OF_GROUP,
+        service=service_id,
+        group=canonical(group_id),
+        after=after,
+        limit=limit,
+    )
+
+
+def of_individuals(
+    tx: Transaction, service_id: str, *, after: str, last: str
+) -> dict[str, Registration]:
+    """The registrations of a page of individual enrollments, by their keys.
+
+    Args:
+        after: behind which key the page begins.
+        last: the key of its last enrollment.
+    """
+    found = tx.all(
+        _OF_INDIVIDUALS,
+        service=service_id,
+        kind=EnrollmentKind.INDIVIDUAL.value,
+        after=after,
+        last=last,
+    )
+    return {canonical(each.registration_id): each for each in found}
+
+
+def remove(tx: Transaction, registration: Registration) -> None:
+    """Forgets one registration; what its device has, it keeps."""
+    tx.run(
+        _REMOVE,
+        service=registration.service_id,
+        key=canonical(registration.registration_id),
+    )
 
 
 def save(tx: Transaction, new: Iterable[Registration]) -> None:

@@ -535,6 +535,15 @@ registrations = Table(
     Column("payload", Text, nullable=True),  # JSON that the allocation's webhook gave
     Column("error_code", Integer, nullable=True),
     Column("error_message", Text, nullable=True),
+    # Those of a group, in the order in which they are listed.
+    Index(
+        "ix_registrations_group",
+        "service_id",
+        text("lower(enrollment_id)"),
+        "registration_key",
+        sqlite_where=text("enrollment_kind = 'group'"),
+        postgresql_where=text("enrollment_kind = 'group'"),
+    ),
 )
 
 # Registrations that are `assigning`: what each of them asked, and what it waits for.

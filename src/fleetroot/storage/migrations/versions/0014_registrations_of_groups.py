@@ -1,0 +1,30 @@
+"""The registrations of an enrollment group are found without walking through all.
+
+Revision: 0014, after 0009
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+_OF_GROUPS = sa.text("enrollment_kind = 'group'")
+
+
+def upgrade() -> None:
+    op.create_index(
+        "ix_registrations_group",
+        "registrations",
+        ["service_id", sa.text("lower(enrollment_id)"), "registration_key"],
+        sqlite_where=_OF_GROUPS,
+        postgresql_where=_OF_GROUPS,
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_registrations_group", table_name="registrations")
