@@ -123,6 +123,8 @@ async def _change(
     not_done += await services_of(request).administration.change_many(
         service, translation.kind, mode, wanted, by=actor_of(request)
     )
+    order = [id_ for id_, _ in items]
+    not_done.sort(key=lambda each: order.index(each.id))
     is_group = translation.kind is EnrollmentKind.GROUP
     return BulkAnswer(
         is_successful=not not_done,
