@@ -56,7 +56,7 @@ async def test_enrollment_shows_the_registration_that_its_device_made(fleet: Fle
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-@pytest.mark.parametrize("id_", ["none", "-", "a" * 200, "%00", "%F0%9F%98%80"])
+@pytest.mark.parametrize("id_", ["none", "-", "a" * 200, "%F0%9F%98%80"])
 async def test_unknown_registration_is_404202(fleet: Fleet, method: str, id_: str) -> None:
     answer = await fleet.http.request(method, f"/registrations/{id_}")
     assert (answer.status_code, answer.json()["errorCode"]) == (404, 404202)

@@ -455,10 +455,17 @@ def show(
         created=enrollment.created_at,
         updated=enrollment.updated_at,
         device_id=settings.device_id or None,
-        initial_twin=orjson.loads(settings.initial_twin) if settings.initial_twin else None,
+        initial_twin=_shown_twin(settings.initial_twin) if settings.initial_twin else None,
         iot_hubs=hubs or None,
         credential_policy_name=policies.get(settings.policy_id or ""),
     )
+
+
+def _shown_twin(text: str) -> dict[str, Any]:
+    """With every part, empty ones too: Azure's client for Python looks for them."""
+    twin = orjson.loads(text)
+    desired = twin.get("properties", {}).get("desired", {})
+    return {"tags": twin.get("tags", {}), "properties": {"desired": desired}}
 
 
 def attestation_of(found: EnrollmentWithKeys) -> AttestationAnswer:
