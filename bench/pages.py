@@ -73,6 +73,15 @@ class Operator:
         path = "/fleetroot/namespaces/default/incidents/certificates"
         return self._page(self._http.post(path, json=asked))
 
+    def registrations(self, continuation: Any) -> Page:
+        """What a group left behind."""
+        headers = {"x-ms-max-item-count": str(_ROWS)}
+        if continuation is not None:
+            headers["x-ms-continuation"] = continuation
+        answer = self._http.post("/registrations/default/query", headers=headers)
+        answer.raise_for_status()
+        return {"value": answer.json(), "next": answer.headers.get("x-ms-continuation")}
+
     def _get(self, path: str, **query: Any) -> Page:
         return self._page(self._http.get(path, params=query | {"limit": _ROWS}))
 
@@ -87,6 +96,7 @@ _ASKS: Final[dict[str, Callable[[Operator, Any], Page]]] = {
     "devices": Operator.devices,
     "certificates": Operator.certificates,
     "certificates of a CA": Operator.incident,
+    "registrations of a group": Operator.registrations,
 }
 
 
