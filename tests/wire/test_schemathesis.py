@@ -73,6 +73,15 @@ etags = {{ values = ["*"] }}
 include-path = "/fleetroot/namespaces/{{namespace}}"
 parameters = {{ "path.namespace" = {{ dictionary = "namespaces", probability = 0.8 }} }}
 
+# An enrollment may be named `query`: at these paths are its methods, too.
+[[operations]]
+include-path = "/enrollments/query"
+checks = {{ unsupported_method.enabled = false }}
+
+[[operations]]
+include-path = "/enrollmentGroups/query"
+checks = {{ unsupported_method.enabled = false }}
+
 [[operations]]
 include-path = "/fleetroot/backup"
 # 503 while the master key is being changed, by a call just before.

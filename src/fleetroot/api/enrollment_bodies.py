@@ -13,11 +13,12 @@ from typing import Annotated, Any, Final, Literal
 
 import orjson
 from cryptography import x509
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from fleetroot import sas
 from fleetroot.api.answers import Answer, Nothing, Time, left_out
 from fleetroot.api.registration_bodies import RegistrationAnswer
+from fleetroot.api.sent_times import SentTime
 from fleetroot.errors import InvalidArgument
 from fleetroot.pki import UploadRefused, certificate_info, read_certificate_text, to_der
 from fleetroot.provisioning.administration import EnrollmentWithKeys
@@ -165,9 +166,7 @@ class EnrollmentBody(Wire):
     device_information: dict[str, Any] | None = Field(
         default=None, alias="optionalDeviceInformation"
     )
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
-        default=None, alias="expiryDateTimeUtc"
-    )
+    expires_at: SentTime | None = Field(default=None, alias="expiryDateTimeUtc")
     quarantine: bool = False
     initial_twin: InitialTwinBody | None = Field(default=None, alias="initialTwin")
     credential_policy_name: _Name | None = Field(default=None, alias="credentialPolicyName")

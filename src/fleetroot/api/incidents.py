@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import orjson
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from fleetroot.access import Permission
@@ -21,6 +21,7 @@ from fleetroot.access.approvals import Guarded
 from fleetroot.api.access import NamespaceRoute, actor_of, namespace_of, needs
 from fleetroot.api.answers import Answer, Hex, Listed, Nothing, Page, Time, left_out
 from fleetroot.api.description import Responses, answers
+from fleetroot.api.sent_times import SentTime
 from fleetroot.api.services import services_of
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument
@@ -36,22 +37,6 @@ router = APIRouter(prefix="/fleetroot/namespaces/{namespace}/incidents", route_c
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
-
-
-def _utc(sent: object) -> datetime:
-    """A time of a body, with the offset that it must have (RFC 3339 §5.6)."""
-    if not isinstance(sent, str):
-        raise ValueError("must be a time")
-    time = datetime.fromisoformat(sent)
-    if time.tzinfo is None:
-        raise ValueError("must have an offset from UTC")
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is out of range") from None
-
-
-_SentTime = Annotated[AwareDatetime, BeforeValidator(_utc)]
 _Namespace = Annotated[str, Path(max_length=128)]
 _JobId = Annotated[str, Path(max_length=64)]
 
@@ -83,8 +68,8 @@ class ScopeBody(_Body):
     """
 
     authority: _Name | None = None
-    since: _SentTime | None = Field(default=None, alias="from")
-    until: _SentTime | None = Field(default=None, alias="to")
+    since: SentTime | None = Field(default=None, alias="from")
+    until: SentTime | None = Field(default=None, alias="to")
     devices: list[_Name] = Field(default_factory=list, max_length=MAX_DEVICES)
     enrollment: _Name | None = None
     enrollment_group: _Name | None = None
