@@ -76,11 +76,11 @@ parameters = {{ "path.namespace" = {{ dictionary = "namespaces", probability = 0
 # An enrollment may be named `query`: at these paths are its methods, too.
 [[operations]]
 include-path = "/enrollments/query"
-checks = {{ unsupported_method.enabled = false }}
+checks = {{ allow_header_conformance.enabled = false }}
 
 [[operations]]
 include-path = "/enrollmentGroups/query"
-checks = {{ unsupported_method.enabled = false }}
+checks = {{ allow_header_conformance.enabled = false }}
 
 [[operations]]
 include-path = "/fleetroot/backup"
