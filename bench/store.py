@@ -1,8 +1,9 @@
 """A large store, made fast: one device is provisioned as any other is, and its rows are written
 again under other names, straight into the SQLite file.
 
-Ids and fingerprints are random, so that indexes are filled in no order, as a fleet fills them. No
-certificate ends within a month, so that a store that is kept stays what it is.
+Ids and fingerprints are random, so that indexes are filled in no order, as a fleet fills them. The
+certificates were issued one after the other, and none ends within a month, so that a store that is
+kept stays what it is.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _TABLES: Final = {  # with the column that names the device
 }
 _AT_ONCE: Final = 20_000  # devices
 _DAY: Final = 86_400_000_000  # microseconds
+_APART: Final = 1_000_000  # of one certificate and the next, in microseconds
 _SIGNATURE_BYTES: Final = 96
 
 
@@ -100,7 +102,11 @@ def _multiply(database: Path, devices: int) -> None:
         numbers = random.Random(1)
         connection.execute("BEGIN")
         for first in range(0, devices, _AT_ONCE):
-            fleet = [_device(templates, numbers) for _ in range(min(_AT_ONCE, devices - first))]
+            until = min(first + _AT_ONCE, devices)
+            fleet = [
+                _device(templates, numbers, age=(devices - number) * _APART)
+                for number in range(first, until)
+            ]
             for table, template in templates.items():
                 names = ", ".join(template)
                 places = ", ".join("?" * len(template))
@@ -114,8 +120,10 @@ def _multiply(database: Path, devices: int) -> None:
         connection.close()
 
 
-def _device(templates: dict[str, Values], numbers: random.Random) -> dict[str, Values]:
-    """What differs from the template in a device's row of each table."""
+def _device(templates: dict[str, Values], numbers: random.Random, age: int) -> dict[str, Values]:
+    """What differs from the template in a device's row of each table, of a device that provisioned
+    `age` microseconds before it.
+    """
     device_id = f"Press-{numbers.getrandbits(64):016x}"
     device_key = device_id.lower()
     generation = str(UUID(int=numbers.getrandbits(128), version=4))
@@ -138,6 +146,7 @@ def _device(templates: dict[str, Values], numbers: random.Random) -> dict[str, V
             "generation": generation,
             "serial": f"{numbers.getrandbits(152):038x}",
             "certificate": certificate,
+            "issued_at": issued_at - age,
             "not_after": issued_at + numbers.randrange(30 * _DAY, 400 * _DAY),
         },
         "identities": named

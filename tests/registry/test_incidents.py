@@ -327,11 +327,11 @@ async def test_device_whose_certificate_was_revoked_provisions_again(
 
 
 KINDS = {
-    (True, False, False): "ix_certificates_issued (authority_id=? AND issued_at",
+    (True, False, False): "ix_certificates_issued (authority_id=? AND issued_at=? AND id>?",
     (False, True, False): "ix_certificates_device (namespace_id=? AND device_key=?",
-    (False, False, True): "ix_certificates_enrollment (enrollment=? AND issued_at",
+    (False, False, True): "ix_certificates_enrollment (enrollment=? AND issued_at=? AND id>?",
     (True, True, False): "ix_certificates_device (namespace_id=? AND device_key=?",
-    (True, False, True): "ix_certificates_enrollment (enrollment=? AND issued_at",
+    (True, False, True): "ix_certificates_enrollment (enrollment=? AND issued_at=? AND id>?",
     (False, True, True): "ix_certificates_device (namespace_id=? AND device_key=?",
     (True, True, True): "ix_certificates_device (namespace_id=? AND device_key=?",
 }

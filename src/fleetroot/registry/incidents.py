@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 import orjson
-from sqlalchemy import BigInteger, Select, Text, bindparam, cast, func, select, tuple_
+from sqlalchemy import BigInteger, Select, Text, bindparam, cast, func, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.sql.expression import Executable
 
@@ -186,14 +186,18 @@ def _within(
             is_enough = by_device or by_enrollment
             authority = c.authority_id.concat("") if is_enough else c.authority_id
             found = found.where(authority == bindparam("authority"))
-        place = tuple_(bindparam("at", type_=UtcTime), bindparam("after", type_=BigInteger))
-        return (
-            found.where(tuple_(c.issued_at, c.id) > place)
-            .where(c.issued_at < bindparam("until"))
-            .where(c.id <= bindparam("last"))
-            .order_by(c.issued_at, c.id)
-            .limit(bindparam("limit"))
-        )
+        found = found.where(c.issued_at < bindparam("until")).where(c.id <= bindparam("last"))
+        at, after = bindparam("at", type_=UtcTime), bindparam("after", type_=BigInteger)
+        if dialect == "sqlite" and not by_device:
+            # By a comparison of rows it would seek the time alone, and walk through all that were
+            # issued, or imported, at once: each half of the condition is a search of its own.
+            halves = union_all(
+                found.where(c.issued_at == at).where(c.id > after), found.where(c.issued_at > at)
+            )
+            each = halves.subquery()
+            return select(each).order_by(each.c.issued_at, each.c.id).limit(bindparam("limit"))
+        behind = found.where(tuple_(c.issued_at, c.id) > tuple_(at, after))
+        return behind.order_by(c.issued_at, c.id).limit(bindparam("limit"))
 
     return statement
 
