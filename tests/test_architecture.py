@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"gateway", "upkeep"} | ROOMS | WORDS,
     "agent": {"pki"} | WORDS,
     "settings": set(),
-    "limits": {"settings", "gateway", "gateway.tls"},
+    "limits": {"settings", "provisioning", "gateway", "gateway.tls"},
     "logs": set(),
     "metrics": set(),
     "bootstrap": {"settings", "access", "audit", "registry", "provisioning", "hub", "storage"}

@@ -11,7 +11,14 @@ from pydantic import ValidationError
 
 from fleetroot.gateway.connection import MqttLimits
 from fleetroot.gateway.tls import HttpLimits, TlsLimits
-from fleetroot.limits import http_limits, mqtt_limits, tls_limits
+from fleetroot.limits import (
+    capped_source_of,
+    http_limits,
+    mqtt_limits,
+    provisioning_rates,
+    tls_limits,
+)
+from fleetroot.provisioning.limits import Rates
 from fleetroot.settings import Settings
 
 FILES = 1_000_000
@@ -56,6 +63,7 @@ def test_defaults_of_settings_are_the_rooms_own() -> None:
     assert tls_limits(settings, FILES) == TlsLimits()
     assert mqtt_limits(settings) == MqttLimits()
     assert http_limits(settings) == HttpLimits()
+    assert provisioning_rates(settings) == Rates()
 
 
 @pytest.mark.parametrize(
@@ -67,6 +75,30 @@ def test_setting_sets_its_limit_and_no_other(
 ) -> None:
     default = make(Settings())
     assert make(Settings(**{name: value})) == dataclasses.replace(default, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("requests_per_source", "source"),
+        ("registrations_per_scope", "scope"),
+        ("registrations_per_device", "registrations"),
+        ("certificates_per_device", "certificates"),
+        ("polls_per_device", "polls"),
+        ("trials_per_source", "trials"),
+    ],
+)
+def test_settings_set_a_rate_and_no_other(name: str, field: str) -> None:
+    made = provisioning_rates(Settings(**{name: 3, f"{name}_per_second": 0.5}))
+    assert made == Rates()._replace(**{field: (3, 0.5)})
+
+
+def test_source_is_an_address_or_a_64_unless_it_is_uncapped() -> None:
+    source_of = capped_source_of(Settings(uncapped_sources=("192.0.2.0/24", "2001:db8:1::/48")))
+    assert source_of("198.51.100.1") == "198.51.100.1"
+    assert source_of("::ffff:198.51.100.1") == "198.51.100.1"
+    assert source_of("2001:db8::1") == source_of("2001:db8::2") == "2001:db8::/64"
+    assert [source_of(host) for host in ("192.0.2.9", "2001:db8:1::9")] == [None, None]
 
 
 def test_ports_share_the_open_files_that_there_are() -> None:

@@ -57,3 +57,22 @@ def test_key_that_did_nothing_for_longest_is_forgotten_first() -> None:
     pace.take("a")
     pace.take("c")
     assert [pace.is_spent(key) for key in "abc"] == [True, False, True]
+
+
+def test_charge_goes_into_debt_of_one_burst_at_most() -> None:
+    seconds = Seconds()
+    pace = Pace[str](1.0, 3, seconds)
+    pace.charge("a", 1000)
+    assert pace.wait("a") == 4.0
+    seconds.now += 4.0
+    assert [pace.take("a"), pace.take("a")] == [True, False]
+
+
+def test_wait_tells_when_there_is_room_again() -> None:
+    seconds = Seconds()
+    pace = Pace[str](0.5, 1, seconds)
+    assert pace.wait("a") == 0.0
+    pace.take("a")
+    assert pace.wait("a") == 2.0
+    seconds.now += 2.0
+    assert pace.wait("a") == 0.0

@@ -63,7 +63,15 @@ from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
-from fleetroot.limits import FAULTS, http_limits, mqtt_limits, raise_open_files, tls_limits
+from fleetroot.limits import (
+    FAULTS,
+    capped_source_of,
+    http_limits,
+    mqtt_limits,
+    provisioning_rates,
+    raise_open_files,
+    tls_limits,
+)
 from fleetroot.metrics import Metrics
 from fleetroot.pace import Pace
 from fleetroot.pki import sha256_fingerprint
@@ -71,6 +79,7 @@ from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
 from fleetroot.provisioning.custom_allocation import CustomAllocation
+from fleetroot.provisioning.limits import Limits
 from fleetroot.provisioning.quarantine import Quarantine
 from fleetroot.provisioning.regions import Regions
 from fleetroot.provisioning.registration_administration import RegistrationAdministration
@@ -293,6 +302,7 @@ class Server:
             allocator=CustomAllocation(
                 WebhookClient(webhooks), self.webhook_secrets, directory, clock
             ),
+            limits=Limits(clock, provisioning_rates(settings), capped_source_of(settings)),
         )
 
     async def _check_master_key(self) -> None:

@@ -179,6 +179,10 @@ class Throttled(Unavailable):
     code = ErrorCode.THROTTLED
 
 
+class Crowded(Throttled):
+    """All who share something ask more often than they may together: nobody's own fault."""
+
+
 class NoSuchRequest(EtagMismatch):
     """A certificate request asks to replace one that is not active."""
 

@@ -1,4 +1,5 @@
-"""What peers may ask: the settings of limits, as the gateway takes them.
+"""What peers may ask: the settings of limits, as the gateway and
+provisioning take them.
 
 docs/limits.md says what each of them is for, and how what goes beyond it is refused.
 """
@@ -6,10 +7,12 @@ docs/limits.md says what each of them is for, and how what goes beyond it is ref
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from typing import Final
 
 from fleetroot.gateway.connection import MqttLimits
-from fleetroot.gateway.tls import HttpLimits, RefusalReason, TlsLimits
+from fleetroot.gateway.tls import HttpLimits, RefusalReason, TlsLimits, is_within, source_of
+from fleetroot.provisioning.limits import Rate, Rates
 from fleetroot.settings import Settings
 
 _FILES_OF_OURS: Final = 256  # databases, listeners, the log, plain HTTP's headroom
@@ -57,6 +60,28 @@ def mqtt_limits(settings: Settings) -> MqttLimits:
         failed_attestations=settings.failed_attestations,
         unattested_seconds=settings.unattested_seconds,
     )
+
+
+def provisioning_rates(settings: Settings) -> Rates:
+    """Of devices that provision."""
+    return Rates(
+        source=Rate(settings.requests_per_source, settings.requests_per_source_per_second),
+        scope=Rate(settings.registrations_per_scope, settings.registrations_per_scope_per_second),
+        registrations=Rate(
+            settings.registrations_per_device, settings.registrations_per_device_per_second
+        ),
+        certificates=Rate(
+            settings.certificates_per_device, settings.certificates_per_device_per_second
+        ),
+        polls=Rate(settings.polls_per_device, settings.polls_per_device_per_second),
+        trials=Rate(settings.trials_per_source, settings.trials_per_source_per_second),
+    )
+
+
+def capped_source_of(settings: Settings) -> Callable[[str], str | None]:
+    """What a host is counted by; None where it is of `uncapped_sources`."""
+    uncapped = settings.uncapped_sources
+    return lambda host: None if is_within(host, uncapped) else source_of(host)
 
 
 def http_limits(settings: Settings) -> HttpLimits:

@@ -42,12 +42,25 @@ class Pace(Generic[K]):
         now = self._now()
         tokens = self._tokens(key, now)
         taken = tokens >= 1.0
-        self._left[key] = (tokens - 1.0 if taken else tokens, now)
-        self._left.move_to_end(key)
-        if len(self._left) > self._max_keys:
-            self._left.popitem(last=False)
+        self._keep(key, tokens - 1.0 if taken else tokens, now)
         return taken
+
+    def charge(self, key: K, amount: float) -> None:
+        """Counts so much more, where there is no room for it into debt: of one burst at most."""
+        now = self._now()
+        self._keep(key, max(self._tokens(key, now) - amount, -self._burst), now)
+
+    def wait(self, key: K) -> float:
+        """Seconds until `take` would say yes, if nobody takes meanwhile."""
+        missing = 1.0 - self._tokens(key, self._now())
+        return missing / self._per_second if missing > 0.0 else 0.0
 
     def _tokens(self, key: K, now: float) -> float:
         tokens, since = self._left.get(key, (self._burst, now))
         return min(self._burst, tokens + (now - since) * self._per_second)
+
+    def _keep(self, key: K, tokens: float, now: float) -> None:
+        self._left[key] = (tokens, now)
+        self._left.move_to_end(key)
+        if len(self._left) > self._max_keys:
+            self._left.popitem(last=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,12 +41,26 @@ def is_free(address: str, port: int) -> bool:
 @pytest.fixture
 async def public_fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
     """A server on the ports that SDKs have built in."""
+    async with public(tmp_path) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def strict_fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    """The same, where a device may register once in four seconds."""
+    async with public(
+        tmp_path, registrations_per_device=1, registrations_per_device_per_second=0.25
+    ) as fleet:
+        yield fleet
+
+
+def public(tmp_path: Path, **settings: Any) -> AbstractAsyncContextManager[Fleet]:
     address = free_address()
-    async with Fleet.running(
+    return Fleet.running(
         tmp_path / "data",
         bind=address,
         hostname=address,
         mqtt_port=MQTT_PORT,
         https_port=HTTPS_PORT,
-    ) as fleet:
-        yield fleet
+        **settings,
+    )

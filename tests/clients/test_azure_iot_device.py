@@ -154,3 +154,16 @@ async def test_sdk_with_a_revoked_certificate_is_refused(
             public_fleet,
             **certificate_order(public_fleet, "sdk-1", held, tmp_path),
         )
+
+
+@over_either
+async def test_sdk_that_is_told_to_come_back_comes_back(
+    strict_fleet: Fleet, websockets: bool
+) -> None:
+    key, _ = await strict_fleet.enroll("sdk-1")
+    token = strict_fleet.provisioning_token("sdk-1", key=key)
+    assert (await strict_fleet.register("sdk-1", token=token)).status == 200
+    order = key_order(strict_fleet, "sdk-1", key)
+    saw = await sdk("by-key", strict_fleet, **order, websockets=websockets)
+    assert saw["status"] == "assigned"
+    assert (await strict_fleet.refusals())["device registers too often"] >= 1

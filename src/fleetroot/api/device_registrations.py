@@ -194,7 +194,7 @@ class DeviceRegistrations:
     async def _operation(self, call: _Call) -> tuple[RegistrationResult, bytes]:
         path = call.path
         result = await self._provisioning.operation(
-            path.id_scope, path.registration_id, call.credential, path.operation_id
+            path.id_scope, path.registration_id, call.credential, path.operation_id, call.peer
         )
         return result, operation_status(result, call.field, call.api_version)
 
@@ -205,7 +205,7 @@ class DeviceRegistrations:
                 f"{call.field.value}: not in a look-up", reason="CSR in a look-up"
             )
         result = await self._provisioning.registration(
-            path.id_scope, path.registration_id, call.credential
+            path.id_scope, path.registration_id, call.credential, call.peer
         )
         return result, registration_state(result, call.api_version)
 

@@ -151,7 +151,11 @@ class ProvisioningWire:
         if not operation_id:
             raise InvalidArgument("operationId: required")
         return await self._provisioning.operation(
-            self._name.id_scope, self._name.registration_id, self._credential, operation_id
+            self._name.id_scope,
+            self._name.registration_id,
+            self._credential,
+            operation_id,
+            self._connection.peer,
         )
 
     async def _answer(

@@ -101,6 +101,23 @@ ADVICE: Final[dict[str, str]] = {
     "too many failed attestations": (
         "The device goes on with a credential that was refused: correct it; see its other refusals."
     ),
+    "source provisions too often": (
+        "`requests_per_source` is reached: devices try again. Is it a site behind one address?"
+    ),
+    "provisioning service is busy": (
+        "`registrations_per_scope` is reached: devices try again. Raise it if the server can."
+    ),
+    "device registers too often": (
+        "It provisions in a loop: look at its client, or for two devices with one id."
+    ),
+    "device asks for certificates too often": (
+        "It does not keep what it is given: look at its client, or for two devices with one id."
+    ),
+    "device polls too often": "Its client does not wait as long as it is told.",
+    "too many keys tried for this source": (
+        "Somebody guesses from this address, or its devices have no group here: see the others "
+        "that were refused from it."
+    ),
     "CSR in a look-up": "Ask for a certificate by registering (`PUT …/register`).",
     "wrong method": "The answer's `Allow` names the method.",
     # WebSocket.

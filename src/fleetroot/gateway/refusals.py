@@ -16,7 +16,7 @@ import structlog
 
 from fleetroot.audit import Actor, ActorKind, Entry, Outcome
 from fleetroot.clock import Clock
-from fleetroot.errors import FleetrootError, Throttled, Unavailable
+from fleetroot.errors import Crowded, FleetrootError, Throttled, Unavailable
 from fleetroot.gateway.reasons import label_of, label_of_error
 from fleetroot.gateway.refusal_history import Occurrence, RefusalHistory, Subject
 from fleetroot.gateway.tls import source_of
@@ -100,7 +100,9 @@ class Refusals:
         device = about.id if about else device
         if isinstance(reason, FleetrootError):
             label = label or label_of_error(reason)
-            passes = isinstance(reason, Unavailable) and not isinstance(reason, Throttled)
+            passes = isinstance(reason, Unavailable) and (
+                not isinstance(reason, Throttled) or isinstance(reason, Crowded)
+            )
             charge = charge and not passes
             reason = reason.reason
         label = label or label_of(reason)

@@ -6,6 +6,7 @@ needs of a hub it says in `registry.assignment`; the composition root gives it a
 
 - `model`: enrollments and registrations.
 - `enrollments`, `registrations`: each a table's owner.
+- `limits`: how often devices may ask, and what a wrong credential may cost.
 - `attestation`: the proof that a device gives, held against its enrollment.
 - `standing`: what would decide about a registration id now, for whoever asks why.
 - `service_administration`, `hub_links`: services as operators create, link and delete them.

@@ -31,6 +31,18 @@ class Evidence(NamedTuple):
     certificate_info: str | None = None
 
 
+class NoKeyFits(TokenInvalid):
+    """A token was signed with none of the keys that it was held against.
+
+    Attributes:
+        tried: how many enrollments it was held against.
+    """
+
+    def __init__(self, tried: int) -> None:
+        super().__init__("token signed with another key")
+        self.tried = tried
+
+
 _KEY_NAME: Final = "registration"
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from fleetroot.audit import Actor, ActorKind
 from fleetroot.custody import Sealer
-from fleetroot.errors import EnrollmentNotFound, TokenInvalid, Unauthorized
+from fleetroot.errors import EnrollmentNotFound, Throttled, Unauthorized
 from fleetroot.ids import canonical
 from fleetroot.provisioning import allocation, attestation, candidates, enrollments, pending
 from fleetroot.provisioning.attestation import Evidence
@@ -105,11 +105,13 @@ class Planner:
         registration_id: str,
         credential: OnboardingCredential,
         now: datetime,
+        most: int | None = None,
     ) -> Attested:
-        """Finds the enrollment that the device proves to be under.
+        """Finds the enrollment that the device proves to be under, among the `most` likeliest.
 
         Raises:
             EnrollmentNotFound: no enrollment answers to the registration id.
+            Throttled: none of the `most` is it, and there are others.
             Unauthorized: the device did not prove who it is, or is not allowed to be here.
         """
         individual = found.individual
@@ -123,7 +125,7 @@ class Planner:
                 tx, found, registration_id, credential.chain, now
             )
             return _allowed(Attested(found, group, evidence, _stored(found, registration_id)), now)
-        return self._attest_by_key(found, registration_id, credential, now)
+        return self._attest_by_key(found, registration_id, credential, now, most)
 
     def _attest_by_key(
         self,
@@ -131,6 +133,7 @@ class Planner:
         registration_id: str,
         credential: OnboardingCredential,
         now: datetime,
+        most: int | None,
     ) -> Attested:
         likely = found.enrollments
         if not likely:
@@ -141,7 +144,7 @@ class Planner:
         attestation.check_token(token, found.configuration.service, registration_id, now)
         # Group keys are computed over the spelling that first registered.
         stored = _stored(found, registration_id)
-        for enrollment in likely:
+        for enrollment in likely[:most]:
             keys = self._keys.of(enrollment)
             if keys is None:
                 continue
@@ -152,9 +155,13 @@ class Planner:
             if slot is not None:
                 evidence = Evidence(KeysPin(of_device), slot)
                 return _allowed(Attested(found, enrollment, evidence, stored), now)
-        raise TokenInvalid("token signed with another key")
+        if most is not None and most < len(likely):
+            raise Throttled("too many keys tried for this source", retry_after=5)
+        raise attestation.NoKeyFits(len(likely))
 
-    def plan(self, tx: Transaction, request: RegisterRequest, now: datetime) -> Plan:
+    def plan(
+        self, tx: Transaction, request: RegisterRequest, now: datetime, most: int | None = None
+    ) -> Plan:
         """What the registration is to do, as this snapshot has it.
 
         Raises:
@@ -164,7 +171,7 @@ class Planner:
             MustWait: it is not decided yet.
         """
         found = candidates.find(tx, self._configurations, request.id_scope, request.registration_id)
-        attested = self.attest(tx, found, request.registration_id, request.credential, now)
+        attested = self.attest(tx, found, request.registration_id, request.credential, now, most)
         enrollment = attested.enrollment
         settings, name = enrollment.settings, enrollments.name_of(enrollment)
         device_id = settings.device_id or attested.registration_id
@@ -200,13 +207,19 @@ class Planner:
         )
 
     def plan_first(
-        self, configuration: Configuration, request: RegisterRequest, now: datetime
+        self,
+        configuration: Configuration,
+        request: RegisterRequest,
+        now: datetime,
+        most: int | None = None,
     ) -> Plan:
         """Like `plan`, for a registration id that nothing is known of, and a device that does not
         go by a certificate.
         """
         stranger = Candidate(configuration, individual=None, registration=None, device=None)
-        attested = self._attest_by_key(stranger, request.registration_id, request.credential, now)
+        attested = self._attest_by_key(
+            stranger, request.registration_id, request.credential, now, most
+        )
         hub = _hub(attested, None, request)
         device = self._draft(attested, hub, attested.registration_id, now)
         by = _actor(attested, request)

@@ -10,21 +10,23 @@ decision is made again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from fleetroot.bus import Bus
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, RegistrationNotFound, Unauthorized, Unavailable
-from fleetroot.ids import check_registration_id, new_uuid
+from fleetroot.ids import canonical, check_registration_id, new_uuid
 from fleetroot.pki import CertificateRequest, CsrRefused, UnverifiedRequest
 from fleetroot.provisioning import candidates, pending, services
+from fleetroot.provisioning.attestation import NoKeyFits
 from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.commits import Changed, Commits, Provision
 from fleetroot.provisioning.configuration import Configuration, Configurations
+from fleetroot.provisioning.limits import Limits
 from fleetroot.provisioning.model import (
     OnboardingCredential,
     RegisterRequest,
@@ -50,7 +52,15 @@ from fleetroot.registry.issuance import (
 from fleetroot.registry.model import IssuedChain, Policy
 from fleetroot.storage import Store, Transaction
 
+A = TypeVar("A")
 _ATTEMPTS: Final = 4
+
+
+class _Call(NamedTuple):
+    """A device's call, and the source that it counts for."""
+
+    request: RegisterRequest
+    source: str | None
 
 
 class _Asked(NamedTuple):
@@ -80,6 +90,7 @@ class Provisioning:
         clock: Clock,
         *,
         allocator: Allocator | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._store = store
         self._issuance = issuance
@@ -87,6 +98,7 @@ class Provisioning:
         self._newcomers = Newcomers(store, self._configurations)
         self._commits = Commits(store, issuance, hub_directory, bus)
         self._planner = Planner(self._configurations, sealer)
+        self._limits = limits or Limits(clock)
         self._requests = Together(self._register_all)
         self._waiting = Waiting(store, self._configurations, allocator or NoAllocator(), clock)
         self._clock = clock
@@ -104,14 +116,23 @@ class Provisioning:
             EnrollmentNotFound: no enrollment answers to the registration id.
             Unauthorized: the device did not prove who it is, or is not allowed to be here.
             Unavailable: no hub, or no CA, can serve it now.
+            Throttled: the device, its source or all of its service ask more often than they may.
         """
         check_registration_id(request.registration_id)
+        call = _Call(request, self._limits.admit(request.peer))
         for _ in range(_ATTEMPTS):
             try:
-                return await self._requests.ask(request)
+                return await self._requests.ask(call)
             except (DeviceChanged, IssuerRevoked, Changed):
                 continue
             except MustWait as must:
+                service = must.attested.candidate.configuration.service
+                self._limits.register(
+                    service.id,
+                    service.namespace_id,
+                    canonical(request.registration_id),
+                    certificate=False,
+                )
                 try:
                     return await self._waiting.hold(must, request)
                 except Changed:
@@ -124,22 +145,22 @@ class Provisioning:
         registration_id: str,
         credential: OnboardingCredential,
         operation_id: str,
+        peer: str | None = None,
     ) -> RegistrationResult:
-        """How an operation of a device stands, which is finished by this if it waited and is
-        decided. Attestation is checked as for `register`.
+        """How an operation of a device stands, asked from `peer`, host and port; it is finished by
+        this if it waited and is decided. Attestation is checked as for `register`.
 
         Raises:
             InvalidArgument: the CSR that it began with is not good.
             RegistrationNotFound: the device has no such operation.
             EnrollmentNotFound: no enrollment answers to the registration id.
             Unauthorized: the device did not prove who it is.
+            Throttled: as `register`.
         """
-        check_registration_id(registration_id)
-        now = self._clock.now()
 
-        def read(tx: Transaction) -> tuple[RegistrationResult, PendingRegistration | None]:
-            found = candidates.find(tx, self._configurations, id_scope, registration_id)
-            self._planner.attest(tx, found, registration_id, credential, now)
+        def answer(
+            tx: Transaction, found: Candidate
+        ) -> tuple[RegistrationResult, PendingRegistration | None]:
             registration = found.registration
             if registration is None or registration.operation_id != operation_id:
                 raise RegistrationNotFound("the device has no such operation")
@@ -150,39 +171,77 @@ class Provisioning:
             chain = self._issuance.chain_of(tx, fingerprint) if fingerprint else None
             return _result(found, registration, chain), None
 
-        result, waits = await self._store.read(read)
+        result, waits = await self._look(id_scope, registration_id, credential, peer, answer)
         if waits is None:
             return result
         if waits.waits_for is not WaitsFor.DEVICE:
             self._waiting.ask_soon(id_scope, result.registration, waits.waits_for)
             return result
         asked = RegisterRequest(
-            id_scope, registration_id, credential, waits.csr, waits.peer, payload=waits.payload
+            id_scope,
+            registration_id,
+            credential,
+            waits.csr,
+            peer or waits.peer,
+            payload=waits.payload,
         )
         return await self.register(asked)
 
     async def registration(
-        self, id_scope: str, registration_id: str, credential: OnboardingCredential
+        self,
+        id_scope: str,
+        registration_id: str,
+        credential: OnboardingCredential,
+        peer: str | None = None,
     ) -> RegistrationResult:
-        """The registration of a device, without the certificate that it issued. Attestation is
-        checked as for `register`.
+        """The registration of a device, without the certificate that it issued, asked from `peer`,
+        host and port. Attestation is checked as for `register`.
 
         Raises:
             RegistrationNotFound: the device has none.
             EnrollmentNotFound: no enrollment answers to the registration id.
             Unauthorized: the device did not prove who it is.
+            Throttled: as `register`.
         """
-        check_registration_id(registration_id)
-        now = self._clock.now()
 
-        def read(tx: Transaction) -> RegistrationResult:
-            found = candidates.find(tx, self._configurations, id_scope, registration_id)
-            self._planner.attest(tx, found, registration_id, credential, now)
+        def answer(_tx: Transaction, found: Candidate) -> RegistrationResult:
             if found.registration is None:
                 raise RegistrationNotFound("the device has no registration")
             return _result(found, found.registration, None)
 
-        return await self._store.read(read)
+        return await self._look(id_scope, registration_id, credential, peer, answer)
+
+    async def _look(
+        self,
+        id_scope: str,
+        registration_id: str,
+        credential: OnboardingCredential,
+        peer: str | None,
+        answer: Callable[[Transaction, Candidate], A],
+    ) -> A:
+        """What `answer` reads of a device that attests."""
+        check_registration_id(registration_id)
+        now, source = self._clock.now(), self._limits.admit(peer)
+        most = self._limits.most_trials(source)
+
+        def read(tx: Transaction) -> tuple[str, A | RegistrationNotFound]:
+            found = candidates.find(tx, self._configurations, id_scope, registration_id)
+            self._planner.attest(tx, found, registration_id, credential, now, most)
+            service_id = found.configuration.service.id
+            try:
+                return service_id, answer(tx, found)
+            except RegistrationNotFound as error:
+                return service_id, error
+
+        try:
+            service_id, answered = await self._store.read(read)
+        except NoKeyFits as error:
+            self._limits.failed(source, error.tried)
+            raise
+        self._limits.poll(service_id, registration_id)
+        if isinstance(answered, RegistrationNotFound):
+            raise answered
+        return answered
 
     async def stop(self) -> None:
         """Asks nobody for a decision any more."""
@@ -191,13 +250,14 @@ class Provisioning:
     # --- registration
 
     async def _register_all(
-        self, requests: Sequence[RegisterRequest]
+        self, calls: Sequence[_Call]
     ) -> Sequence[RegistrationResult | Exception]:
         """Takes all of them through a step before any takes the next: what does one thing over and
         over finds its code and tables in the processor's caches. Between steps the loop is free.
         """
         now = self._clock.now()
-        plans = await self._plan_all(requests, now)
+        plans = each(self._admit, calls, await self._plan_all(calls, now))
+        requests = [call.request for call in calls]
         await asyncio.sleep(0)
         asked = each(self._read_csr, requests, plans)
         await asyncio.sleep(0)
@@ -211,31 +271,48 @@ class Provisioning:
         known = await self._commits.make_known(provisions, now)
         return each(_issued, provisions, plans, known)
 
-    async def _plan_all(
-        self, requests: Sequence[RegisterRequest], now: datetime
-    ) -> Sequence[Plan | Exception]:
-        newcomers = await self._newcomers.configurations_for(requests)
-        plans = each(partial(self._plan_newcomer, now), requests, newcomers)
+    async def _plan_all(self, calls: Sequence[_Call], now: datetime) -> Sequence[Plan | Exception]:
+        newcomers = await self._newcomers.configurations_for([call.request for call in calls])
+        plans = each(partial(self._plan_newcomer, now), calls, newcomers)
         known = await asyncio.gather(
             *(
-                self._plan_known(request, now)
-                for request, plan in zip(requests, plans, strict=True)
+                self._plan_known(call, now)
+                for call, plan in zip(calls, plans, strict=True)
                 if plan is None
             )
         )
         of_known = iter(known)
         return [next(of_known) if plan is None else plan for plan in plans]
 
-    def _plan_newcomer(
-        self, now: datetime, request: RegisterRequest, configuration: Configuration | None
-    ) -> Plan | None:
-        if configuration is None or shows_certificate(request.credential):
-            return None
-        return self._planner.plan_first(configuration, request, now)
+    def _admit(self, call: _Call, plan: Plan) -> Plan:
+        device = plan.device
+        self._limits.register(
+            plan.attested.candidate.configuration.service.id,
+            device.namespace_id,
+            device.device_key,
+            certificate=call.request.csr is not None,
+        )
+        return plan
 
-    async def _plan_known(self, request: RegisterRequest, now: datetime) -> Plan | Exception:
+    def _plan_newcomer(
+        self, now: datetime, call: _Call, configuration: Configuration | None
+    ) -> Plan | None:
+        if configuration is None or shows_certificate(call.request.credential):
+            return None
+        most = self._limits.most_trials(call.source)
         try:
-            plan = await self._store.read(lambda tx: self._planner.plan(tx, request, now))
+            return self._planner.plan_first(configuration, call.request, now, most)
+        except NoKeyFits as error:
+            self._limits.failed(call.source, error.tried)
+            raise
+
+    async def _plan_known(self, call: _Call, now: datetime) -> Plan | Exception:
+        request, most = call.request, self._limits.most_trials(call.source)
+        try:
+            plan = await self._store.read(lambda tx: self._planner.plan(tx, request, now, most))
+        except NoKeyFits as error:
+            self._limits.failed(call.source, error.tried)
+            return error
         except Exception as error:  # noqa: BLE001 - whoever asked is told
             return error
         if not plan.device.enabled:

@@ -7,7 +7,7 @@ decides whether the certificate is good for what the device asks, with `TlsInfo.
 
 from fleetroot.gateway.tls.context import ServerIdentity, make_context
 from fleetroot.gateway.tls.http import HttpLimits, HttpServer
-from fleetroot.gateway.tls.limits import Refusal, RefusalReason, TlsLimits, source_of
+from fleetroot.gateway.tls.limits import Refusal, RefusalReason, TlsLimits, is_within, source_of
 from fleetroot.gateway.tls.listener import ListenerStats, TlsListener
 from fleetroot.gateway.tls.peer import TlsInfo
 from fleetroot.gateway.tls.transport import TlsTransport
@@ -23,6 +23,7 @@ __all__ = [
     "TlsLimits",
     "TlsListener",
     "TlsTransport",
+    "is_within",
     "make_context",
     "source_of",
 ]

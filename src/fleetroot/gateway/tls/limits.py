@@ -83,6 +83,19 @@ class Refusal:
     detail: str = ""
 
 
+def is_within(host: str, networks: tuple[IpNetwork, ...]) -> bool:
+    """Whether the address `host`, maybe with a scope, is of one of the networks."""
+    if not networks:
+        return False
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
+
+
 def source_of(host: str) -> str:
     """What caps of one source count by: an IPv4 address, or the /64 of an IPv6 address, all of
     which one host commands. `host` is an address, maybe with a scope; anything else is itself.

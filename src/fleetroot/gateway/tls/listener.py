@@ -7,7 +7,6 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from OpenSSL import SSL
 
@@ -17,6 +16,7 @@ from fleetroot.gateway.tls.limits import (
     Refusal,
     RefusalReason,
     TlsLimits,
+    is_within,
     source_of,
 )
 
@@ -259,20 +259,8 @@ async def bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
     return bound
 
 
-def _address(connection: TlsConnection) -> IPv4Address | IPv6Address | None:
-    if connection.peer is None:
-        return None
-    address = ip_address(connection.peer[0].partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
-
-
 def _is_in(connection: TlsConnection, networks: tuple[IpNetwork, ...]) -> bool:
-    if not networks:
-        return False
-    address = _address(connection)
-    return address is not None and any(address in network for network in networks)
+    return connection.peer is not None and is_within(connection.peer[0], networks)
 
 
 def _decrement(counter: Counter[str], source: str) -> None:
