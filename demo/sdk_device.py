@@ -24,6 +24,8 @@ async def by_key(order):
         server_verification_cert=order["ca"],
         websockets=order.get("websockets", False),
     )
+    if "payload" in order:
+        provisioning.provisioning_payload = order["payload"]
     result = await provisioning.register()
     state = result.registration_state
     client = IoTHubDeviceClient.create_from_symmetric_key(
@@ -40,7 +42,8 @@ async def by_key(order):
     message.custom_properties["sdk"] = "azure-iot-device"
     await client.send_message(message)
     await client.shutdown()
-    return {"status": result.status, "hub": state.assigned_hub, "deviceId": state.device_id}
+    saw = {"status": result.status, "hub": state.assigned_hub, "deviceId": state.device_id}
+    return saw | {"payload": state.response_payload} if "payload" in order else saw
 
 
 async def by_certificate(order):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fleet import Fleet
+from webhook_server import WebhookServer
 
 MQTT_PORT, HTTPS_PORT = 8883, 443
 
@@ -51,6 +52,20 @@ async def strict_fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
     async with public(
         tmp_path, registrations_per_device=1, registrations_per_device_per_second=0.25
     ) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def webhook(tmp_path: Path) -> AsyncIterator[WebhookServer]:
+    async with WebhookServer.running(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def calling_fleet(tmp_path: Path, webhook: WebhookServer) -> AsyncIterator[Fleet]:
+    """Like `public_fleet`, and it may call `webhook`."""
+    settings = {"webhook_ca": webhook.ca, "webhook_networks": ["127.0.0.0/8"]}
+    async with public(tmp_path, **settings) as fleet:
         yield fleet
 
 
