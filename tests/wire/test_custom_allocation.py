@@ -13,12 +13,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import onboardings
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 from test_provisioning_https import HttpsDevice
 
 from fleet import SECONDS, Answer, Fleet, device_csr
 from fleetroot import sas
 from fleetroot.clock import ManualClock
+from manufacturer import individual, self_signed
 from webhook_server import Asked, WebhookServer, answer
 
 SECOND = "second.localhost"
@@ -207,6 +210,25 @@ async def test_individual_enrollment_has_a_webhook_too(
     state = await device.provision()
     assert (state["assignedHub"], state["deviceId"]) == (SECOND, "pump-8")
     assert webhook.asked[0].json["individualEnrollment"]["registrationId"] == "dev-1"
+
+
+async def test_webhook_is_told_the_certificate_that_the_device_attested_by(
+    fleet: Fleet, webhook: WebhookServer
+) -> None:
+    held = self_signed("dev-1")
+    body = {
+        "attestation": individual(held),
+        "allocationPolicy": "custom",
+        "customAllocationDefinition": {"webhookUrl": webhook.url(), "apiVersion": "1"},
+    }
+    assert (await fleet.http.put("/enrollments/dev-1", json=body)).status_code == 200
+    webhook.answers = [goes_to(SECOND)]
+    async with asyncio.timeout(3 * SECONDS):
+        while (done := await onboardings.register(fleet, "mqtt", "dev-1", held)).status == 202:
+            pass
+    assert done.state["assignedHub"] == SECOND
+    told = webhook.asked[0].json["deviceRuntimeContext"]["x509"]["certificateInfo"]
+    assert told["sha256Thumbprint"] == held.leaf.fingerprint(SHA256()).hex().upper()
 
 
 async def test_enrollment_that_names_hubs_offers_no_others(
@@ -452,6 +474,24 @@ async def test_server_that_stops_in_between_goes_on_with_the_next_poll(
         assert done.body["registrationState"]["assignedHub"] == second.hub_host
         assert len(await second.devices()) == 1
         assert second.rows("pending_registrations") == []
+
+
+async def test_decision_outlives_the_server_that_got_it(
+    tmp_path: Path, webhook: WebhookServer
+) -> None:
+    settings = {"webhook_networks": ["127.0.0.0/8"], "webhook_ca": webhook.ca}
+    data = tmp_path / "again"
+    webhook.answers = [goes_to("localhost", payload={"kept": True}), answer({}, 404)]
+    async with Fleet.running(data, **settings) as first:
+        key = await enroll(first, webhook.url())
+        began = await Device(first, key).register()
+        async with asyncio.timeout(SECONDS):
+            while not any("kept" in str(row) for row in first.rows("pending_registrations")):
+                await asyncio.sleep(0.01)
+    async with Fleet.running(data, **settings) as second:
+        done = await Device(second, key).poll(began.body["operationId"])
+    assert done.body["registrationState"]["payload"] == {"kept": True}
+    assert len(webhook.asked) == 1
 
 
 # --- a device that comes again

@@ -103,7 +103,7 @@ class Regions:
         key, now = region_key(name), self._clock.now()
 
         def unit(tx: Transaction) -> None:
-            if not geography.remove(tx, service.id, key):
+            if not _NAME.fullmatch(key) or not geography.remove(tx, service.id, key):
                 raise NotFound(f"{service.name} has no region {name[:64]}")
             _log(tx, Action.DELETE_REGION, service, key, by, now)
 
