@@ -46,8 +46,15 @@ def configuration(
 ) -> Configuration:
     service = Service("s", "n", "default", "0ne", "dps.example", NOW, how)
     linked = MappingProxyType({hub.id: hub for hub in hubs})
-    geography = Geography(location, regions)
-    return Configuration(b"v", service, linked, (), MappingProxyType({}), geography)
+    return Configuration(
+        version=b"v",
+        service=service,
+        hubs=linked,
+        groups=(),
+        policies={},
+        geography=Geography(location, regions),
+        authorities={},
+    )
 
 
 def enrollment(**settings: Any) -> Enrollment:
