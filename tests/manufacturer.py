@@ -114,6 +114,20 @@ class Ca:
     def top(self) -> Ca:
         return self.above[-1] if self.above else self
 
+    def crl(self, *serials: int, now: datetime) -> bytes:
+        """A list of these, DER."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now)
+            .next_update(now + DAY)
+            .add_extension(x509.CRLNumber(1), critical=False)
+        )
+        for serial in serials:
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            builder = builder.add_revoked_certificate(one.build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
     def device(
         self,
         common_name: str,
