@@ -507,3 +507,25 @@ class TestWorkIsBounded:
         monkeypatch.setattr("fleetroot.pki.chain._path", lambda *_: paths_built.append(1))
         assert refusal(*chain) is ChainRefusal.NOT_A_CA
         assert not paths_built
+
+
+# --- many anchors
+
+
+def test_chain_is_held_against_its_own_cas_however_many_there_are_of_that_name() -> None:
+    namesakes = [
+        root("same", issuer_key=key(str(n)), public_key=key(str(n)).public_key()) for n in range(50)
+    ]
+    anchors = Anchors(namesakes)
+    child = leaf("device-1", "same", issuer_key=key("7"))
+    assert [each.certificate for each in anchors.plausible_issuers([child])] == [namesakes[7]]
+    assert verify_chain([child], anchors, NOW).anchor == namesakes[7]
+
+
+def test_anchors_are_found_when_others_were_read_before() -> None:
+    before = Anchors([root("gone"), root("kept")])
+    anchors = Anchors([*list(before)[1:], root()], before)
+    assert verify_chain([leaf("device-1", "kept")], anchors, NOW).anchor in before
+    assert verify_chain([leaf("device-1", "root")], anchors, NOW).anchor not in before
+    with pytest.raises(ChainRefused):
+        verify_chain([leaf("device-1", "gone")], anchors, NOW)

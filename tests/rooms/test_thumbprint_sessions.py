@@ -1,4 +1,4 @@
-"""Identities that know their certificates by thumbprints: who is let in, and who loses the ground."""
+"""Identities that know certificates by thumbprints: who is let in, and who loses the ground."""
 
 from __future__ import annotations
 

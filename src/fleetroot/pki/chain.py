@@ -107,39 +107,51 @@ class VerifiedChain:
 class _Anchor:
     certificate: x509.Certificate
     store: Store
+    name: bytes
+    key_identifier: bytes | None
+
+
+def _anchor(certificate: x509.Certificate) -> _Anchor:
+    if not is_readable(certificate):
+        raise ValueError("a trusted certificate cannot be read")
+    name = certificate.subject.public_bytes()
+    return _Anchor(certificate, Store([certificate]), name, key_identifier(certificate))
 
 
 class Anchors:
     """CA certificates to which chains may lead, roots or issuing CAs; immutable.
 
     An anchor is trusted for its name and key, and still has to keep the rules of every CA,
-    its own validity among them.
+    its own validity among them. Thousands of them are found by name and key identifier.
+
+    Args:
+        certificates: the CAs'.
+        known: others, of which many may be the same; those are not read again.
 
     Raises:
         ValueError: the names, dates or extensions of one cannot be read.
     """
 
-    __slots__ = ("_by_subject", "_certificates")
+    __slots__ = ("_anchors", "_by_subject")
 
-    def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
-        self._certificates = dict.fromkeys(certificates)
-        # By name, and then by key identifier: there may be thousands, and of one name, too.
+    def __init__(
+        self, certificates: Iterable[x509.Certificate], known: Anchors | None = None
+    ) -> None:
+        read = {} if known is None else known._anchors  # noqa: SLF001 - of this very class
+        self._anchors = {each: read.get(each) or _anchor(each) for each in certificates}
         self._by_subject: dict[bytes, dict[bytes | None, list[_Anchor]]] = {}
-        for certificate in self._certificates:
-            if not is_readable(certificate):
-                raise ValueError("a trusted certificate cannot be read")
-            namesakes = self._by_subject.setdefault(certificate.subject.public_bytes(), {})
-            anchor = _Anchor(certificate, Store([certificate]))
-            namesakes.setdefault(key_identifier(certificate), []).append(anchor)
+        for anchor in self._anchors.values():
+            namesakes = self._by_subject.setdefault(anchor.name, {})
+            namesakes.setdefault(anchor.key_identifier, []).append(anchor)
 
     def __len__(self) -> int:
-        return len(self._certificates)
+        return len(self._anchors)
 
     def __iter__(self) -> Iterator[x509.Certificate]:
-        return iter(self._certificates)
+        return iter(self._anchors)
 
     def __contains__(self, certificate: object) -> bool:
-        return certificate in self._certificates
+        return certificate in self._anchors
 
     def plausible_issuers(self, certificates: Iterable[x509.Certificate]) -> list[_Anchor]:
         """The anchors that could have signed one of these, by name and key identifier; those of the

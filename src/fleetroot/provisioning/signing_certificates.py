@@ -26,9 +26,10 @@ class SigningCertificates:
     """Those of a service as they were at `version`; a CA may be several groups'."""
 
     def __init__(
-        self, configuration: Configuration, read: Mapping[bytes, x509.Certificate]
+        self, configuration: Configuration, before: SigningCertificates | None = None
     ) -> None:
         self.version = configuration.version
+        read = before.read if before else {}
         self.read: dict[bytes, x509.Certificate] = {}
         self._signers: dict[x509.Certificate, list[Signer]] = {}
         for group in configuration.groups:
@@ -39,7 +40,7 @@ class SigningCertificates:
                 certificate = read.get(der) or x509.load_der_x509_certificate(der)
                 self.read[der] = certificate
                 self._signers.setdefault(certificate, []).append(Signer(group, slot))
-        self.anchors = Anchors(self._signers)
+        self.anchors = Anchors(self._signers, before.anchors if before else None)
 
     def of(self, anchor: x509.Certificate) -> list[Signer]:
         """Whose it is, by the groups' ids; the primary first."""
@@ -56,7 +57,7 @@ class KeptSigningCertificates:
         """Those of a configuration."""
         kept = self._by_service.get(configuration.service.id)
         if kept is None or kept.version != configuration.version:
-            kept = SigningCertificates(configuration, kept.read if kept else {})
+            kept = SigningCertificates(configuration, kept)
             self._by_service[configuration.service.id] = kept
         return kept
 
