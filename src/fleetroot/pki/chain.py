@@ -138,7 +138,9 @@ class Anchors:
         self, certificates: Iterable[x509.Certificate], known: Anchors | None = None
     ) -> None:
         read = {} if known is None else known._anchors  # noqa: SLF001 - of this very class
-        self._anchors = {each: read.get(each) or _anchor(each) for each in certificates}
+        self._anchors: dict[x509.Certificate, _Anchor] = {
+            each: read.get(each) or _anchor(each) for each in certificates
+        }
         self._by_subject: dict[bytes, dict[bytes | None, list[_Anchor]]] = {}
         for anchor in self._anchors.values():
             namesakes = self._by_subject.setdefault(anchor.name, {})

@@ -40,7 +40,7 @@ class SigningCertificates:
                 certificate = read.get(der) or x509.load_der_x509_certificate(der)
                 self.read[der] = certificate
                 self._signers.setdefault(certificate, []).append(Signer(group, slot))
-        self.anchors = Anchors(self._signers, before.anchors if before else None)
+        self.anchors: Anchors = Anchors(self._signers, before.anchors if before else None)
 
     def of(self, anchor: x509.Certificate) -> list[Signer]:
         """Whose it is, by the groups' ids; the primary first."""
