@@ -21,8 +21,9 @@ from fleetroot.api.registration_bodies import show_registration
 from fleetroot.api.services import services_of
 from fleetroot.errors import InvalidArgument
 from fleetroot.ids import canonical
-from fleetroot.provisioning.administration import EnrollmentShown, EnrollmentWithKeys
+from fleetroot.provisioning.administration import EnrollmentWithKeys
 from fleetroot.provisioning.bulk import WantedEnrollment
+from fleetroot.provisioning.enrollment_lists import EnrollmentShown
 from fleetroot.provisioning.model import EnrollmentKind, Registration, Service
 
 

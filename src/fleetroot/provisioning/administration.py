@@ -20,24 +20,24 @@ from fleetroot.errors import (
     InvalidArgument,
     NotFound,
 )
-from fleetroot.ids import canonical, check_device_id, check_name, check_registration_id
+from fleetroot.ids import check_device_id, check_name, check_registration_id
 from fleetroot.provisioning import (
     allocation,
     certificate_rules,
+    enrollment_lists,
     enrollments,
     pending,
-    registrations,
     service_administration,
     services,
     standing,
 )
 from fleetroot.provisioning.bulk import BulkMode, NotDone, WantedEnrollment, check
+from fleetroot.provisioning.enrollment_lists import EnrollmentShown
 from fleetroot.provisioning.model import (
     Attestation,
     Enrollment,
     EnrollmentKind,
     EnrollmentSettings,
-    Registration,
     Service,
 )
 from fleetroot.provisioning.webhook_addresses import WebhookRules
@@ -63,14 +63,6 @@ class EnrollmentWithKeys:
 
     enrollment: Enrollment
     keys: SymmetricKeys | None
-
-
-@dataclass(frozen=True, slots=True)
-class EnrollmentShown:
-    """An enrollment, and of an individual one the registration that its device made."""
-
-    enrollment: Enrollment
-    registration: Registration | None
 
 
 class Administration:
@@ -166,21 +158,6 @@ class Administration:
         shared_access.authorize(
             policy, token, resource=service.host_name, right=right, now=self._clock.now()
         )
-
-    async def policy_id(self, service: Service, name: str) -> str:
-        """The id of the policy of that name.
-
-        Raises:
-            InvalidArgument: there is none in the service's namespace.
-        """
-        check_name(name, "credentialPolicyName")
-        try:
-            policy = await self._store.read(
-                lambda tx: policies.by_name(tx, service.namespace_id, name)
-            )
-        except NotFound as error:
-            raise InvalidArgument(error.message) from error
-        return policy.id
 
     async def policy_names(self, service: Service) -> dict[str, str]:
         """The names of the namespace's policies, by their ids."""
@@ -397,40 +374,19 @@ class Administration:
         Raises:
             EnrollmentNotFound: there is none.
         """
-
-        def read(tx: Transaction) -> EnrollmentShown:
-            enrollment = enrollments.find(tx, service.id, kind, enrollment_id)
-            if enrollment is None:
-                raise EnrollmentNotFound("Enrollment not found")
-            if kind is EnrollmentKind.GROUP:
-                return EnrollmentShown(enrollment, None)
-            registration = registrations.find(tx, service.id, enrollment_id)
-            is_of_it = registration is not None and registration.enrollment_kind is kind
-            return EnrollmentShown(enrollment, registration if is_of_it else None)
-
-        return await self._store.read(read)
+        return await self._store.read(
+            lambda tx: enrollment_lists.one(tx, service, kind, enrollment_id)
+        )
 
     async def page(
         self, service: Service, kind: EnrollmentKind, *, after: str, limit: int
     ) -> tuple[list[EnrollmentShown], str | None]:
-        """Enrollments of a kind in the order of their keys, their own keys sealed: up to `limit`
+        """Enrollments of a kind in the order of their keys, what is secret sealed: up to `limit`
         behind `after`, and behind which key there are more.
         """
-
-        def read(tx: Transaction) -> tuple[list[EnrollmentShown], str | None]:
-            found = enrollments.page(tx, service.id, kind, after=after, limit=limit + 1)
-            shown = found[:limit]
-            last = canonical(shown[-1].id) if shown else ""
-            registered = (
-                registrations.of_individuals(tx, service.id, after=after, last=last)
-                if kind is EnrollmentKind.INDIVIDUAL
-                else {}
-            )
-            return [
-                EnrollmentShown(each, registered.get(canonical(each.id))) for each in shown
-            ], last if len(found) > limit else None
-
-        return await self._store.read(read)
+        return await self._store.read(
+            lambda tx: enrollment_lists.page(tx, service, kind, after=after, limit=limit)
+        )
 
     async def delete(
         self,
