@@ -27,7 +27,7 @@ _TAGS: Final = {
     SERVER: "What the server tells of itself.",
     OPERATOR_API: "What the CLI and the console ask.",
     MANAGEMENT_API: "In the shape of Azure Resource Manager.",
-    PROVISIONING_API: "Enrollments and enrollment groups.",
+    PROVISIONING_API: "Enrollments, enrollment groups and registrations.",
 }
 _SECURITY_SCHEMES: Final = {
     BEARER: {
