@@ -53,6 +53,8 @@ from fleetroot.gateway.mqtt import (
 from fleetroot.settings import Settings
 
 SECONDS = 10.0  # that a test waits for what must come
+# The first call builds the APIs, which takes a busy machine longer than httpx waits by itself.
+HTTP_SECONDS = 60.0
 PROVISIONING_VERSION = "2026-11-01"
 HUB_VERSION = "2025-08-01-preview"
 _ANY_PORTS = {"mqtt_port": 0, "https_port": 0, "console_port": 0, "http_port": 0}
@@ -347,6 +349,7 @@ class Fleet:
                 base_url=f"https://{self.bootstrap['hostname']}:{self.bootstrap['httpsPort']}",
                 headers={"authorization": f"Bearer {self.bootstrap['adminToken']}"},
                 verify=self.trust(),
+                timeout=HTTP_SECONDS,
                 event_hooks={"response": [api_document.check]},
             )
         return self._http

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fleet import Fleet
+from fleet import HTTP_SECONDS, Fleet
 from fleetroot import sas
 
 SYMMETRIC = {"attestation": {"type": "symmetricKey"}}
@@ -42,6 +42,7 @@ def client(fleet: Fleet, token: str) -> httpx.AsyncClient:
         base_url=f"https://{fleet.bootstrap['hostname']}:{fleet.bootstrap['httpsPort']}",
         headers={"authorization": token},
         verify=fleet.trust(),
+        timeout=HTTP_SECONDS,
     )
 
 
