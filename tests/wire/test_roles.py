@@ -66,6 +66,7 @@ def enrollment_calls(path: str) -> dict[tuple[str, str], Permission]:
 
 
 _INCIDENTS = "/fleetroot/namespaces/default/incidents"
+_ENROLLMENTS = "/fleetroot/provisioning-services/default/enrollments"
 # What every call needs.
 NEEDS = {
     **service_calls("/fleetroot/hubs/default"),
@@ -91,6 +92,26 @@ NEEDS = {
         "POST",
         "/fleetroot/provisioning-services/default/webhookSecrets/rotate",
     ): Permission.WRITE_SERVICES,
+    ("GET", "/fleetroot/provisioning-services/default/registrations"): Permission.READ,
+    ("GET", "/fleetroot/provisioning-services/default/registrations/none"): Permission.READ,
+    (
+        "DELETE",
+        "/fleetroot/provisioning-services/default/registrations/none",
+    ): Permission.WRITE_DEVICES,
+    ("GET", f"{_ENROLLMENTS}"): Permission.READ,
+    ("GET", f"{_ENROLLMENTS}/none"): Permission.READ,
+    ("POST", f"{_ENROLLMENTS}/none/keys"): Permission.READ_SECRETS,
+    ("PUT", f"{_ENROLLMENTS}/none"): Permission.WRITE_ENROLLMENTS,
+    ("DELETE", f"{_ENROLLMENTS}/none"): Permission.WRITE_ENROLLMENTS,
+    (
+        "POST",
+        "/fleetroot/provisioning-services/default/importEnrollments",
+    ): Permission.WRITE_ENROLLMENTS,
+    ("POST", "/fleetroot/provisioning-services/default/exportEnrollments"): Permission.READ,
+    (
+        "POST",
+        "/fleetroot/provisioning-services/default/exportEnrollmentsWithKeys",
+    ): Permission.READ_SECRETS,
     ("GET", "/fleetroot/status"): Permission.READ,
     ("GET", "/fleetroot/registrations/dev-1/explanation"): Permission.READ,
     ("GET", "/fleetroot/refusals"): Permission.READ,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Final
 
 from fleetroot import audit, sas
-from fleetroot.audit import Action, Actor, Entry
+from fleetroot.audit import Action, Actor
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import (
@@ -17,24 +16,27 @@ from fleetroot.errors import (
     EnrollmentNotFound,
     EtagMismatch,
     FleetrootError,
-    InvalidArgument,
     NotFound,
 )
-from fleetroot.ids import check_device_id, check_name, check_registration_id
+from fleetroot.ids import check_name, check_registration_id
 from fleetroot.provisioning import (
-    allocation,
-    certificate_rules,
     enrollment_lists,
     enrollments,
-    pending,
     service_administration,
     services,
     standing,
 )
 from fleetroot.provisioning.bulk import BulkMode, NotDone, WantedEnrollment, check
+from fleetroot.provisioning.enrollment_changes import (
+    EnrollmentChanges,
+    check_references,
+    entry,
+    remove,
+)
 from fleetroot.provisioning.enrollment_lists import EnrollmentShown
+from fleetroot.provisioning.exports import Exports
+from fleetroot.provisioning.imports import Imports
 from fleetroot.provisioning.model import (
-    Attestation,
     Enrollment,
     EnrollmentKind,
     EnrollmentSettings,
@@ -43,7 +45,6 @@ from fleetroot.provisioning.model import (
 from fleetroot.provisioning.webhook_addresses import WebhookRules
 from fleetroot.registry import policies, shared_access
 from fleetroot.registry.assignment import HubDirectory, SymmetricKeys
-from fleetroot.registry.devices import new_etag
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.service_resources import Description
 from fleetroot.storage import Store, Transaction
@@ -51,10 +52,6 @@ from fleetroot.storage.unit import ConstraintViolated
 
 _ANY: Final = "*"
 _PUBLIC: Final = WebhookRules()
-_SUBJECTS: Final = {
-    EnrollmentKind.INDIVIDUAL: "enrollment",
-    EnrollmentKind.GROUP: "enrollment-group",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +74,12 @@ class Administration:
         webhooks: WebhookRules = _PUBLIC,
     ) -> None:
         """`webhooks`: which ones enrollments may name."""
-        self._webhooks = webhooks
         self._store = store
-        self._hub_directory = hub_directory
         self._sealer = sealer
         self._clock = clock
+        self._changes = EnrollmentChanges(hub_directory, sealer, clock, webhooks)
+        self.imports = Imports(store, self._changes, clock)
+        self.exports = Exports(store, self._changes, clock)
 
     async def create_service(
         self, namespace: Namespace, name: str, *, host_name: str, hub_ids: list[str], by: Actor
@@ -198,23 +196,22 @@ class Administration:
             EtagMismatch: `if_match` names another version, or none exists.
         """
         check_registration_id(enrollment_id)
-        now = self._clock.now()
         before = await self._store.read(
             lambda tx: enrollments.find(tx, service.id, kind, enrollment_id)
         )
         wanted = WantedEnrollment(settings, primary_key, secondary_key, keep_policy)
-        draft = self._draft(service, kind, enrollment_id, wanted, before, now)
+        made, keys = self._changes.draft(service, kind, enrollment_id, wanted, before)
 
         def unit(tx: Transaction) -> None:
             there = enrollments.find(tx, service.id, kind, enrollment_id)
             _check_precondition(there, if_match)
-            _save(tx, service, draft.enrollment, before, there, by)
+            _save(tx, service, made, before, there, by)
 
         try:
             await self._store.write(unit)
         except ConstraintViolated as error:
             raise Conflict("the service or the hub of the enrollment is gone") from error
-        return draft
+        return EnrollmentWithKeys(made, keys)
 
     async def change_many(
         self,
@@ -249,9 +246,7 @@ class Administration:
         for id_, one in wanted.items():
             try:
                 drafts[id_] = (
-                    self._draft(service, kind, id_, one, befores[id_], now).enrollment
-                    if one
-                    else None
+                    self._changes.draft(service, kind, id_, one, befores[id_])[0] if one else None
                 )
             except FleetrootError as error:
                 drafts[id_] = error
@@ -262,8 +257,8 @@ class Administration:
             if draft is not None:
                 _save(tx, service, draft, befores[id_], there, by)
             elif there is not None:
-                _delete(tx, there)
-                _log(tx, Action.DELETE_ENROLLMENT, service, there, by, now)
+                remove(tx, [there])
+                audit.append(tx, entry(Action.DELETE_ENROLLMENT, service, there, by, now))
 
         def unit(tx: Transaction) -> list[NotDone]:
             not_done = []
@@ -281,61 +276,6 @@ class Administration:
         except ConstraintViolated as error:
             raise Conflict("the service of the enrollments is gone") from error
 
-    def _draft(
-        self,
-        service: Service,
-        kind: EnrollmentKind,
-        enrollment_id: str,
-        wanted: WantedEnrollment,
-        before: Enrollment | None,
-        now: datetime,
-    ) -> EnrollmentWithKeys:
-        """The enrollment that is to replace `before`, or to be new.
-
-        Raises:
-            InvalidArgument: the device id is not one, the initial twin is none, a certificate
-                breaks a rule, or devices could not be allocated so.
-        """
-        settings = wanted.settings
-        if settings.device_id is not None:
-            check_device_id(settings.device_id)
-            if kind is EnrollmentKind.GROUP:
-                raise InvalidArgument("an enrollment group has no deviceId")
-        if settings.initial_twin is not None:
-            self._hub_directory.check_initial_twin(settings.initial_twin)
-        allocation.check(settings, self._webhooks)
-        if settings.certificates is not None:
-            certificate_rules.check_form(kind, settings.certificates)
-        if wanted.keep_policy and before is not None:
-            settings = replace(settings, policy_id=before.settings.policy_id)
-        spelling = before.id if before else enrollment_id
-        keys: SymmetricKeys | None = None
-        sealed: tuple[bytes | None, bytes | None] = (None, None)
-        if settings.attestation is Attestation.SYMMETRIC_KEY:
-            keys = self._keys(before, wanted.primary_key, wanted.secondary_key)
-            sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, keys)
-        made = Enrollment(
-            service_id=service.id,
-            kind=kind,
-            id=spelling,
-            settings=settings,
-            sealed_primary=sealed[0],
-            sealed_secondary=sealed[1],
-            etag=new_etag(),
-            created_at=before.created_at if before else now,
-            updated_at=now,
-        )
-        return EnrollmentWithKeys(made, keys)
-
-    def _keys(
-        self, before: Enrollment | None, primary: bytes | None, secondary: bytes | None
-    ) -> SymmetricKeys:
-        kept = enrollments.open_keys(self._sealer, before) if before else None
-        return SymmetricKeys(
-            primary or (kept.primary if kept else sas.new_key()),
-            secondary or (kept.secondary if kept else sas.new_key()),
-        )
-
     async def get(
         self, service: Service, kind: EnrollmentKind, enrollment_id: str
     ) -> EnrollmentWithKeys:
@@ -349,7 +289,7 @@ class Administration:
         )
         if enrollment is None:
             raise EnrollmentNotFound("Enrollment not found")
-        return EnrollmentWithKeys(enrollment, enrollments.open_keys(self._sealer, enrollment))
+        return EnrollmentWithKeys(enrollment, self._changes.keys_of(enrollment))
 
     async def read_keys(
         self, service: Service, kind: EnrollmentKind, enrollment_id: str, *, by: Actor
@@ -361,9 +301,8 @@ class Administration:
         """
         now = self._clock.now()
         found = await self.get(service, kind, enrollment_id)
-        await self._store.write(
-            lambda tx: _log(tx, Action.READ_KEYS, service, found.enrollment, by, now)
-        )
+        told = entry(Action.READ_KEYS, service, found.enrollment, by, now)
+        await self._store.write(lambda tx: audit.append(tx, told))
         return found
 
     async def shown(
@@ -411,8 +350,8 @@ class Administration:
                 raise EnrollmentNotFound("Enrollment not found")
             if if_match is not None:
                 _check_precondition(there, if_match)
-            _delete(tx, there)
-            _log(tx, Action.DELETE_ENROLLMENT, service, there, by, now)
+            remove(tx, [there])
+            audit.append(tx, entry(Action.DELETE_ENROLLMENT, service, there, by, now))
 
         await self._store.write(unit)
 
@@ -432,42 +371,11 @@ def _save(
         InvalidArgument: nor is a CA certificate there that it names, or it is ours.
         EtagMismatch: what is there is not `before` any more.
     """
-    hub_ids = set(made.settings.hub_ids)
-    if hub_ids and not hub_ids <= {hub.id for hub in services.linked(tx, service.id)}:
-        raise Conflict("a hub of the enrollment is gone")
-    certificates = made.settings.certificates
-    if certificates is not None:
-        certificate_rules.check_known(tx, service, made.kind, certificates)
+    check_references(tx, service, made.kind, made.settings)
     if (there.etag if there else None) != (before.etag if before else None):
         raise EtagMismatch("the enrollment was changed by somebody else just now")
     enrollments.save(tx, made)
-    _log(tx, Action.PUT_ENROLLMENT, service, made, by, made.updated_at)
-
-
-def _delete(tx: Transaction, enrollment: Enrollment) -> None:
-    enrollments.delete_one(tx, enrollment)
-    pending.remove_of_enrollment(tx, enrollment)
-
-
-def _log(
-    tx: Transaction,
-    action: Action,
-    service: Service,
-    enrollment: Enrollment,
-    by: Actor,
-    now: datetime,
-) -> None:
-    audit.append(
-        tx,
-        Entry(
-            now,
-            by,
-            action,
-            f"{_SUBJECTS[enrollment.kind]}/{enrollment.id}",
-            service.namespace_id,
-            details={"provisioningService": service.name, "enabled": enrollment.settings.enabled},
-        ),
-    )
+    audit.append(tx, entry(Action.PUT_ENROLLMENT, service, made, by, made.updated_at))
 
 
 def _check_precondition(there: Enrollment | None, if_match: str | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import orjson
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import JSON, Text, bindparam, cast, delete, func, select
+from sqlalchemy.sql.expression import Executable
 
 from fleetroot.custody import RecordName, Sealer
 from fleetroot.ids import canonical
@@ -22,7 +24,7 @@ from fleetroot.provisioning.model import (
 )
 from fleetroot.registry.assignment import SymmetricKeys
 from fleetroot.storage import Command, Query, Transaction
-from fleetroot.storage.prepared import upsert_into
+from fleetroot.storage.prepared import StatementSource, upsert_into
 from fleetroot.storage.schema import enrollments
 
 _PAGE_SIZE: Final = 1000
@@ -106,6 +108,26 @@ _is_enrollment: Final = _of_kind & (enrollments.c.enrollment_key == bindparam("k
 _SAVE: Final = Command(upsert_into(enrollments, keep=["created_at"]))
 _GET: Final = Query(select(enrollments).where(_is_enrollment), row)
 _ETAG: Final = Query(select(enrollments.c.etag).where(_is_enrollment), str)
+
+
+def _among_keys(*columns: Any) -> StatementSource:
+    """These columns of the enrollments whose keys are in `keys`, a JSON array."""
+
+    def statement(dialect: str) -> Executable:
+        if dialect == "postgresql":
+            of_keys = func.json_array_elements_text(cast(bindparam("keys", type_=Text), JSON))
+        else:
+            of_keys = func.json_each(bindparam("keys"))
+        key = of_keys.table_valued("value").c.value
+        return select(*columns).where(_of_kind & enrollments.c.enrollment_key.in_(select(key)))
+
+    return statement
+
+
+_GET_MANY: Final = Query(_among_keys(enrollments), row)
+_ETAGS: Final = Query(
+    _among_keys(enrollments.c.enrollment_key, enrollments.c.etag), lambda key, etag: (key, etag)
+)
 _PAGE: Final = Query(
     select(enrollments)
     .where(_of_kind & (enrollments.c.enrollment_key > bindparam("after")))
@@ -136,40 +158,48 @@ def name_hub(tx: Transaction, service_id: str, hub_id: str) -> bool:
 
 def save(tx: Transaction, enrollment: Enrollment) -> None:
     """Inserts the enrollment, or replaces the one of its kind and id."""
+    tx.run(_SAVE, **_parameters(enrollment))
+
+
+def save_many(tx: Transaction, many: Iterable[Enrollment]) -> None:
+    """Inserts or replaces each of them."""
+    tx.run_many(_SAVE, map(_parameters, many))
+
+
+def _parameters(enrollment: Enrollment) -> dict[str, Any]:
     settings, certificates = enrollment.settings, enrollment.settings.certificates
-    tx.run(
-        _SAVE,
-        service_id=enrollment.service_id,
-        kind=enrollment.kind.value,
-        enrollment_key=canonical(enrollment.id),
-        enrollment_id=enrollment.id,
-        device_id=settings.device_id,
-        attestation=settings.attestation.value,
-        sealed_primary=enrollment.sealed_primary,
-        sealed_secondary=enrollment.sealed_secondary,
-        policy_id=settings.policy_id,
-        enabled=settings.enabled,
-        update_hub_assignment=settings.update_hub_assignment,
-        migrate_device_data=settings.migrate_device_data,
-        initial_twin=settings.initial_twin,
-        etag=enrollment.etag,
-        created_at=enrollment.created_at,
-        updated_at=enrollment.updated_at,
-        primary_certificate=certificates.primary if certificates else None,
-        secondary_certificate=certificates.secondary if certificates else None,
-        primary_ca=certificates.primary_ca if certificates else None,
-        secondary_ca=certificates.secondary_ca if certificates else None,
-        endorsement_key=settings.tpm.endorsement if settings.tpm else None,
-        storage_root_key=settings.tpm.storage_root if settings.tpm else None,
-        allocation=settings.allocation.value if settings.allocation else None,
-        hub_ids=orjson.dumps(settings.hub_ids).decode(),
-        webhook_url=settings.webhook.url if settings.webhook else None,
-        webhook_api_version=settings.webhook.api_version if settings.webhook else None,
-        iot_edge=settings.iot_edge,
-        device_information=settings.device_information,
-        expires_at=settings.expires_at,
-        quarantine=settings.quarantine,
-    )
+    return {
+        "service_id": enrollment.service_id,
+        "kind": enrollment.kind.value,
+        "enrollment_key": canonical(enrollment.id),
+        "enrollment_id": enrollment.id,
+        "device_id": settings.device_id,
+        "attestation": settings.attestation.value,
+        "sealed_primary": enrollment.sealed_primary,
+        "sealed_secondary": enrollment.sealed_secondary,
+        "policy_id": settings.policy_id,
+        "enabled": settings.enabled,
+        "update_hub_assignment": settings.update_hub_assignment,
+        "migrate_device_data": settings.migrate_device_data,
+        "initial_twin": settings.initial_twin,
+        "etag": enrollment.etag,
+        "created_at": enrollment.created_at,
+        "updated_at": enrollment.updated_at,
+        "primary_certificate": certificates.primary if certificates else None,
+        "secondary_certificate": certificates.secondary if certificates else None,
+        "primary_ca": certificates.primary_ca if certificates else None,
+        "secondary_ca": certificates.secondary_ca if certificates else None,
+        "endorsement_key": settings.tpm.endorsement if settings.tpm else None,
+        "storage_root_key": settings.tpm.storage_root if settings.tpm else None,
+        "allocation": settings.allocation.value if settings.allocation else None,
+        "hub_ids": orjson.dumps(settings.hub_ids).decode(),
+        "webhook_url": settings.webhook.url if settings.webhook else None,
+        "webhook_api_version": settings.webhook.api_version if settings.webhook else None,
+        "iot_edge": settings.iot_edge,
+        "device_information": settings.device_information,
+        "expires_at": settings.expires_at,
+        "quarantine": settings.quarantine,
+    }
 
 
 def find(
@@ -177,6 +207,23 @@ def find(
 ) -> Enrollment | None:
     """The enrollment of that kind and id, in any spelling."""
     return tx.first(_GET, service=service_id, kind=kind.value, key=canonical(enrollment_id))
+
+
+def find_many(
+    tx: Transaction, service_id: str, kind: EnrollmentKind, keys: Iterable[str]
+) -> dict[str, Enrollment]:
+    """Those of the enrollments of these canonical ids that are there, by canonical id."""
+    among = orjson.dumps(list(keys)).decode()
+    found = tx.all(_GET_MANY, service=service_id, kind=kind.value, keys=among)
+    return {canonical(each.id): each for each in found}
+
+
+def etags(
+    tx: Transaction, service_id: str, kind: EnrollmentKind, keys: Iterable[str]
+) -> dict[str, str]:
+    """The etags of those that are there, by canonical id."""
+    among = orjson.dumps(list(keys)).decode()
+    return dict(tx.all(_ETAGS, service=service_id, kind=kind.value, keys=among))
 
 
 def name_of(enrollment: Enrollment) -> str:
@@ -229,11 +276,17 @@ def all_groups(tx: Transaction, service_id: str) -> list[Enrollment]:
 
 def delete_one(tx: Transaction, enrollment: Enrollment) -> None:
     """Deletes the enrollment; what its devices have, they keep."""
-    tx.run(
+    delete_many(tx, [enrollment])
+
+
+def delete_many(tx: Transaction, many: Iterable[Enrollment]) -> None:
+    """Deletes each of them."""
+    tx.run_many(
         _DELETE,
-        service=enrollment.service_id,
-        kind=enrollment.kind.value,
-        key=canonical(enrollment.id),
+        (
+            {"service": each.service_id, "kind": each.kind.value, "key": canonical(each.id)}
+            for each in many
+        ),
     )
 
 
