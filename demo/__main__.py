@@ -157,7 +157,7 @@ class Demo:
         self.steps.part("The unmodified azure-iot-device SDK does the same")
         check(_SDK_PYTHON.exists(), "its environment is missing: run `make demo`")
         with self.steps.step("it provisions by key, without a policy, and sends telemetry") as seen:
-            enrollment = self.server.operator("enrollments", "create", _SDK_DEVICE, "--no-policy")
+            enrollment = self.server.operator("enrollment", "create", _SDK_DEVICE, "--no-policy")
             saw = self._sdk_device(
                 "by-key",
                 host=self.server.address,

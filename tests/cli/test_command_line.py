@@ -46,8 +46,8 @@ async def run(*arguments: object, data: Path | None = None, **more: str) -> Done
         ("devices", "show", ""),
         ("devices", "revoke", ""),
         ("certificates", "show", ""),
-        ("enrollments", "show", ""),
-        ("enrollments", "create", "x", "--policy", "default", "--no-policy"),
+        ("enrollment", "show", ""),
+        ("enrollment", "create", "x", "--policy", "default", "--no-policy"),
     ],
     ids=" ".join,
 )

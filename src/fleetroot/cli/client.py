@@ -66,11 +66,16 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         """The JSON that `GET path` answers."""
         wanted = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", path, params=wanted)
+        return self._ask("GET", path, params=wanted or None)
 
     def post(self, path: str, body: Any = None) -> Any:
         """The JSON that `POST path` answers."""
         return self._ask("POST", path, json=body)
+
+    def post_bytes(self, path: str, body: bytes) -> Any:
+        """The JSON that `POST path` answers, `body` being JSON already."""
+        headers = {"content-type": "application/json"}
+        return self._ask("POST", path, content=body, headers=headers)
 
     def put(self, path: str, body: Any, *, if_match: str | None = None) -> Any:
         """The JSON that `PUT path` answers."""
@@ -168,6 +173,19 @@ def asks_server(
 ) -> Callable[P, R]:
     """Gives a command the options that find a server, and the client as its first argument."""
 
+    @may_ask_server
+    @wraps(function)
+    def command(client: Callable[[], Client], /, *args: P.args, **options: P.kwargs) -> R:
+        return function(client(), *args, **options)
+
+    return command
+
+
+def may_ask_server(
+    function: Callable[Concatenate[Callable[[], Client], P], R],
+) -> Callable[P, R]:
+    """Like `asks_server`, for a command that does not always need one: it gets what finds it."""
+
     @click.option(
         "--data",
         type=click.Path(path_type=Path),
@@ -181,10 +199,8 @@ def asks_server(
     @click.option("--ca", envvar="FLEETROOT_CA", help="File of the CA to trust (PEM).")
     @wraps(function)
     def command(*args: Any, **options: Any) -> R:
-        target = find_target(
-            options.pop("data"), options.pop("server"), options.pop("token"), options.pop("ca")
-        )
-        return function(Client(target), *args, **options)
+        where = tuple(options.pop(name) for name in ("data", "server", "token", "ca"))
+        return function(lambda: Client(find_target(*where)), *args, **options)
 
     return command
 

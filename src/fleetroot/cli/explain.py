@@ -21,12 +21,7 @@ from fleetroot.cli.output import (
 )
 
 
-@click.group()
-def registration() -> None:
-    """Explain how a registration id stands."""
-
-
-@registration.command("explain")
+@click.command("explain")
 @click.argument("registration_id")
 @click.option("--service", help="Provisioning service.  [default: the oldest]")
 @json_option

@@ -24,7 +24,7 @@ _LATER: Final = "It passes by itself: the device shall try again."
 ADVICE: Final[dict[str, str]] = {
     # Provisioning.
     "unknown ID scope": "Compare the device's ID scope with the one of `bootstrap.json`.",
-    "no enrollment": "Create an enrollment for this id: `fleetroot enrollments create ID`.",
+    "no enrollment": "Create an enrollment for this id: `fleetroot enrollment create ID`.",
     "not a registration id": "Ids are 1 to 128 letters, digits and `. _ : -`.",
     "no credential": (
         "The device sent no token, and showed no certificate that counts here: configure either."
@@ -45,7 +45,7 @@ ADVICE: Final[dict[str, str]] = {
     "onboarding certificate on a revocation list": (
         "Its CA, or one above it, revoked it: give the device another certificate."
     ),
-    "enrollment disabled": "Enable it: `fleetroot enrollments enable ID [--group]`.",
+    "enrollment disabled": "Enable it: `fleetroot enrollment enable ID`.",
     "enrollment expired": "Give it a later expiry, or none: its devices may come again then.",
     "waits for approval": "Let it in: `fleetroot quarantine approve ID`; or `reject` it.",
     "rejected": "An operator rejected it; `fleetroot quarantine approve ID` lets it in again.",
