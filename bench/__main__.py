@@ -13,7 +13,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import connect, large, pace, pages, pkcs11, postgresql, rest, revocation, room, wire
+from bench import (
+    connect,
+    imports,
+    large,
+    pace,
+    pages,
+    pkcs11,
+    postgresql,
+    rest,
+    revocation,
+    room,
+    wire,
+)
 from bench.measure import Row, Scale
 
 _WIDTH: Final = 100
@@ -39,6 +51,7 @@ def main() -> None:
         "rest": rest.rows,
         "revocation": revocation.rows,
         "pkcs11": pkcs11.rows,
+        "import": imports.rows,
         "large": lambda scale: large.rows(scale, arguments.store),
         "pages": lambda scale: pages.rows(scale, arguments.store),
         "postgresql": lambda scale: postgresql.rows(scale, arguments.database_url),

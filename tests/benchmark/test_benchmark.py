@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bench import connect, large, pace, pages, pkcs11, rest, revocation, room, wire
+from bench import connect, imports, large, pace, pages, pkcs11, rest, revocation, room, wire
 from bench.measure import Row, Scale, Spread, ratio, take_turns
 from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
@@ -66,6 +66,10 @@ def test_revocation_is_measured():
     assert "bare" in signed.beside
     assert "bare" in cached.beside
     assert [row.what for row in lists] == [f"revocation lists, {n} revoked" for n in (20, 40)]
+
+
+def test_imports_are_compared_with_sealing_and_inserting():
+    assert [bool(row.ratio) for row in sane(imports.rows(TINY))] == [True, True, True]
 
 
 def test_a_large_store_is_compared_with_a_new_one():
