@@ -85,7 +85,7 @@ async def test_row_that_is_wrong_is_refused_alone(fleet: Fleet) -> None:
     assert list(why) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert "registrationId must be" in why[1]
     assert why[2] == "attestation: Field required"
-    assert "no policy none" in why[3]
+    assert "there is no policy 'none'" in why[3]
     assert "not linked" in why[4]
     assert "clientCertificates" in why[6]
     assert why[7] == "another row before it has this id"
