@@ -12,7 +12,7 @@ ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark c
   wire/test_schemathesis.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage up bench fuzz hostile lint format lock clean
+.PHONY: help install demo test coverage up bench herd fuzz hostile lint format lock clean
 
 help:  ## Show this help
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,9 @@ up: .venv/.installed  ## Start a server on ./data
 bench: .venv/.installed  ## Print the benchmark table (10 min; ARGS="connect room": parts of it)
 	@tools/debian-packages bench
 	@$(BIN)/python -m bench $(ARGS)
+
+herd: .venv/.installed  ## Let 10,000 devices arrive at once (10 min at most)
+	@$(BIN)/python -m bench herd
 
 fuzz: .venv-fuzz/.installed  ## Fuzz each target for FUZZ_SECONDS (600) seconds
 	@.venv-fuzz/bin/python -m fuzz --seconds $(FUZZ_SECONDS)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench import (
     connect,
+    herd,
     imports,
     large,
     pace,
@@ -48,6 +49,7 @@ def main() -> None:
         "https": wire.https_rows,
         "connect": connect.rows,
         "pace": pace.rows,
+        "herd": herd.rows,
         "rest": rest.rows,
         "revocation": revocation.rows,
         "pkcs11": pkcs11.rows,

@@ -41,6 +41,18 @@ class Door:
     host_name: str
 
 
+class ComeBack(Exception):
+    """The server told a device to come back later.
+
+    Attributes:
+        seconds: after how long; None: it did not say.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        super().__init__(f"come back in {seconds} s")
+        self.seconds = seconds
+
+
 class Device:
     """One device: a key, a token and a CSR, made beforehand."""
 
@@ -87,9 +99,11 @@ class MqttLine:
         self._packets: list[Packet] = []
 
     @classmethod
-    async def to_provisioning(cls, door: Door, context: ssl.SSLContext, device: Device) -> MqttLine:
-        """Connects, and subscribes to the answers."""
-        line = cls(*await _dial(door, context))
+    async def to_provisioning(
+        cls, door: Door, context: ssl.SSLContext, device: Device, source: str | None = None
+    ) -> MqttLine:
+        """Connects, from an address of this machine, and subscribes to the answers."""
+        line = cls(*await _dial(door, context, source))
         username = f"{device.scope}/registrations/{device.id}/api-version={_API_VERSION}"
         await line._connect(Connect(device.id, username=username, password=device.token.encode()))
         line._send(Subscribe(1, ((_ANSWERS, 0),)))
@@ -111,6 +125,8 @@ class MqttLine:
         self._send(Publish(_REGISTER, device.body.encode(), 0, False, False, None))
         answer = await self._receive()
         assert isinstance(answer, Publish)
+        if "/res/429/" in answer.topic or "/res/503/" in answer.topic:
+            raise ComeBack(float(answer.topic.rpartition("retry-after=")[2]))
         assert "/res/200/" in answer.topic, answer.payload
         state: dict[str, Any] = json.loads(answer.payload)["registrationState"]
         return state
@@ -122,6 +138,8 @@ class MqttLine:
         self._send(connect)
         connack = await self._receive()
         assert isinstance(connack, Connack)
+        if connack.code is ConnackCode.SERVER_UNAVAILABLE:
+            raise ComeBack
         assert connack.code is ConnackCode.ACCEPTED, connack.code
 
     def _send(self, packet: Packet) -> None:
@@ -169,8 +187,13 @@ class HttpsLine:
 
 
 async def _dial(
-    door: Door, context: ssl.SSLContext
+    door: Door, context: ssl.SSLContext, source: str | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(
-        door.address, door.port, ssl=context, server_hostname=door.host_name, limit=64 * 1024
+        door.address,
+        door.port,
+        ssl=context,
+        server_hostname=door.host_name,
+        limit=64 * 1024,
+        local_addr=None if source is None else (source, 0),
     )

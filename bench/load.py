@@ -9,26 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import resource
 import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench.devices import Device, Door, HttpsLine, MqttLine, ProvisioningLine
+from bench.devices import ComeBack, Device, Door, HttpsLine, MqttLine, ProvisioningLine
 from bench.floor import CURVES, client_context
+
+_PATIENCE = 30.0  # seconds of one attempt of a device of a herd, as SDKs have it
+_LONGEST = 30.0  # that it waits before the next
+_GIVE_UP = 600.0
+# Of them at a time: more than the server takes, and as many as one process can be without making
+# the server wait. Whoever waits for it here waits on its own time.
+_DIALLING = 3000
 
 
 class Job(StrEnum):
     """What devices do.
 
     `ONBOARD`: TLS, attestation, CSR, certificate, over MQTT; every device once.
+    `HERD`: the same, all of them at once, each from an address of its own, until it is in.
     `ISSUE`: the same over kept MQTT connections, again and again.
     `ISSUE_HTTPS`: and over kept-alive HTTPS.
     `CONNECT`: TLS with an operational certificate, CONNECT to the hub, leave.
@@ -36,6 +47,7 @@ class Job(StrEnum):
     """
 
     ONBOARD = "onboard"
+    HERD = "herd"
     ISSUE = "issue"
     ISSUE_HTTPS = "issue-https"
     CONNECT = "connect"
@@ -78,12 +90,14 @@ class Done:
         seconds: wall clock for all of them.
         p50: median seconds that one took.
         p99: and what 99 of 100 took at most.
+        retries: how often devices of a herd came back.
     """
 
     count: int
     seconds: float
     p50: float
     p99: float
+    retries: int = 0
 
 
 class Load:
@@ -98,11 +112,12 @@ class Load:
         self._devices: list[Device] = []
         self._lines: list[tuple[Device, ProvisioningLine]] = []
         self._stayed: list[MqttLine] = []
+        self._retries = 0
 
     async def prepare(self) -> None:
         """Makes what the next `carry_out` needs."""
         order = self._order
-        if self._devices and order.job is not Job.ONBOARD:
+        if self._devices and order.job not in (Job.ONBOARD, Job.HERD):
             return
         tag = secrets.token_hex(6)  # the store may remember the devices of an earlier run
         self._devices = [
@@ -114,7 +129,7 @@ class Load:
                     self._lines.append((device, await self._provisioning(device)))
             case Job.CONNECT | Job.IDLE:
                 await self._each(self._get_certificate)
-            case Job.ONBOARD:
+            case Job.ONBOARD | Job.HERD:
                 pass
 
     async def carry_out(self, per_second: float | None) -> Done:
@@ -127,6 +142,8 @@ class Load:
                 took = await self._arrive(self._onboard, per_second)
             case Job.ONBOARD:
                 took = await self._each(self._onboard)
+            case Job.HERD:
+                took = await self._stampede()
             case Job.CONNECT:
                 took = await self._each(self._connect_and_leave)
             case Job.IDLE:
@@ -137,7 +154,9 @@ class Load:
                     took += await asyncio.gather(*(self._issue(*each) for each in self._lines))
         seconds = time.perf_counter() - start
         took.sort()
-        return Done(len(took), seconds, took[len(took) // 2], took[int(len(took) * 0.99)])
+        return Done(
+            len(took), seconds, took[len(took) // 2], took[int(len(took) * 0.99)], self._retries
+        )
 
     async def _each(self, work: Callable[[Device], Awaitable[object]]) -> list[float]:
         """Does `work` for every device, so many at once; the seconds that each took."""
@@ -167,6 +186,37 @@ class Load:
             return time.perf_counter() - due
 
         return await asyncio.gather(*(arrival(*each) for each in enumerate(self._devices)))
+
+    async def _stampede(self) -> list[float]:
+        """All devices at once; the seconds from then until each of those that got in was in."""
+        # A handshake that was cut is told twice: by the attempt, and by a future of the loop's own.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        begin, self._retries = time.perf_counter(), 0
+        gate = asyncio.Semaphore(_DIALLING)
+
+        async def until_in(number: int, device: Device) -> float | None:
+            source = f"127.{1 + number // 64516}.{1 + number // 254 % 254}.{1 + number % 254}"
+            for attempt in count():
+                try:
+                    async with gate, asyncio.timeout(_PATIENCE):
+                        line = await MqttLine.to_provisioning(
+                            self._mqtt, self._stranger, device, source
+                        )
+                        await line.register(device)
+                except (OSError, TimeoutError, ComeBack) as error:
+                    if time.perf_counter() - begin > _GIVE_UP:
+                        return None
+                    told = error.seconds if isinstance(error, ComeBack) else None
+                    back_off = random.uniform(0.5, 1) * min(2.0**attempt, _LONGEST)
+                    self._retries += 1
+                    await asyncio.sleep(max(told or 0.0, back_off))
+                else:
+                    line.close()
+                    return time.perf_counter() - begin
+            raise AssertionError  # there is always one more attempt
+
+        came = await asyncio.gather(*(until_in(*each) for each in enumerate(self._devices)))
+        return [seconds for seconds in came if seconds is not None]
 
     async def _issue(self, device: Device, line: ProvisioningLine) -> float:
         start = time.perf_counter()
@@ -211,6 +261,8 @@ class Load:
 
 async def _main() -> None:
     order = json.loads(sys.argv[1])
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     load = Load(Order(**order | {"job": Job(order["job"])}))
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):

@@ -20,6 +20,7 @@ class Scale:
         curves: of the devices' keys.
         rounds: that count; one more warms up.
         batch: operations of one side in one round.
+        herd: devices that arrive at once.
         idle: connections whose memory is measured.
         stored: devices in the large store.
         few: in the small one beside it.
@@ -29,6 +30,7 @@ class Scale:
     curves: tuple[str, ...] = ("P-384", "P-256")
     rounds: int = 7
     batch: int = 300
+    herd: int = 10_000
     idle: int = 1000
     stored: int = 1_000_000
     few: int = 1_000
@@ -106,9 +108,10 @@ def process_cpu(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
-def process_memory(pid: int) -> int:
-    """A process's resident memory, in bytes."""
+def process_memory(pid: int, *, peak: bool = False) -> int:
+    """A process's resident memory, or the most that it ever was, in bytes."""
+    name = "VmHWM:" if peak else "VmRSS:"
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
     raise ValueError("the process has no memory")

@@ -23,6 +23,10 @@ from bench.load import Done, Job, Order
 from bench.measure import process_cpu
 
 _STOP_SECONDS = 30
+_ONE_SOURCE: Final = {  # has a whole fleet
+    "FLEETROOT_MAX_HANDSHAKES_PER_SOURCE": "100000",
+    "FLEETROOT_REQUESTS_PER_SOURCE": "1000000",
+}
 DATABASE_FILE: Final = "fleetroot.db"  # in a data folder
 
 
@@ -38,7 +42,7 @@ class Server:
         self._process = subprocess.Popen(
             [program, "up", "--data", str(data), *ports, "--log-level", "warning", *options],
             stdout=subprocess.PIPE,
-            env=os.environ | {"FLEETROOT_MAX_HANDSHAKES_PER_SOURCE": "100000"},
+            env=os.environ | _ONE_SOURCE,
             text=True,
         )
         self.pid = self._process.pid

@@ -40,7 +40,12 @@ async def server_in_process() -> AsyncIterator[Server]:
     """A server on free ports in this process."""
     with tempfile.TemporaryDirectory(prefix="fleetroot-bench-") as folder:
         settings = Settings(
-            data=Path(folder), mqtt_port=0, https_port=0, console_port=0, http_port=0
+            data=Path(folder),
+            mqtt_port=0,
+            https_port=0,
+            console_port=0,
+            http_port=0,
+            requests_per_source=1_000_000,
         )
         server = Server(settings)
         await server.start()
@@ -114,6 +119,7 @@ async def requests(server: Server, curve: str) -> Iterator[RegisterRequest]:
             registration_id,
             OnboardingCredential(sas.SasToken.parse(token)),
             CsrText(make_csr(registration_id, key)),
+            peer="192.0.2.1:4711",
         )
 
     return map(request, count())

@@ -10,14 +10,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bench import connect, imports, large, pace, pages, pkcs11, rest, revocation, room, wire
+from bench import connect, herd, imports, large, pace, pages, pkcs11, rest, revocation, room, wire
 from bench.measure import Row, Scale, Spread, ratio, take_turns
 from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
 
 from softhsm import needs_softhsm
 
-TINY = Scale(curves=("P-256",), rounds=1, batch=8, idle=10, stored=300, few=150, revoked=(20, 40))
+TINY = Scale(
+    curves=("P-256",), rounds=1, batch=8, herd=20, idle=10, stored=300, few=150, revoked=(20, 40)
+)
 
 
 def sane(rows: list[Row]) -> list[Row]:
@@ -55,6 +57,11 @@ def test_signatures_in_a_token_are_compared_with_the_bare_token():
 
 def test_onboardings_are_timed_at_full_and_at_half_load():
     assert [" / s" in row.measured for row in sane(pace.rows(TINY))] == [True, False]
+
+
+def test_every_device_of_a_herd_is_provisioned():
+    arrived, _ = sane(herd.rows(TINY))
+    assert arrived.measured.startswith(f"{TINY.herd} in after ")
 
 
 def test_start_up_and_idle_memory_are_measured():
