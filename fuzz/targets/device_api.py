@@ -16,12 +16,12 @@ from fleetroot.gateway.reasons import ADVICE
 from fleetroot.gateway.refusals import Refusals
 from fleetroot.provisioning.model import (
     EnrollmentKind,
+    OnboardingCredential,
     RegisterRequest,
     Registration,
     RegistrationResult,
     Status,
 )
-from fleetroot.sas import SasToken
 from fuzz.reading import splits
 
 MAX_BYTES = 1024
@@ -56,12 +56,21 @@ class Room:
         return self._result(request.id_scope, request.registration_id, "")
 
     async def operation(
-        self, id_scope: str, registration_id: str, _token: SasToken | None, operation_id: str
+        self,
+        id_scope: str,
+        registration_id: str,
+        _credential: OnboardingCredential,
+        operation_id: str,
+        _peer: str | None = None,
     ) -> RegistrationResult:
         return self._result(id_scope, registration_id, operation_id)
 
     async def registration(
-        self, id_scope: str, registration_id: str, _token: SasToken | None
+        self,
+        id_scope: str,
+        registration_id: str,
+        _credential: OnboardingCredential,
+        _peer: str | None = None,
     ) -> RegistrationResult:
         return self._result(id_scope, registration_id, "")
 

@@ -85,7 +85,7 @@ def test_a_large_store_is_compared_with_a_new_one():
 
 def test_pages_of_a_large_store_are_compared_with_those_of_a_small_one():
     found = sane(pages.rows(TINY, None))
-    assert [bool(row.ratio) for row in found] == [True, True, True]
+    assert [bool(row.ratio) for row in found] == [True, True, True, True]
     assert all("150 stored" in row.beside for row in found)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from test_azure_iot_device import PYTHON
 from test_azure_node_sdk import MODULES, NODE
@@ -152,6 +153,10 @@ async def test_python_is_told_that_an_enrollment_is_there(public_fleet: Fleet) -
 async def test_python_writes_every_attestation(public_fleet: Fleet, tmp_path: Path) -> None:
     first, second = certificates(tmp_path)
     endorsement, storage = (base64.b64encode(secrets.token_bytes(316)).decode() for _ in "12")
+    uploaded = await public_fleet.http.put(
+        "/fleetroot/provisioning-services/default/certificates/corp", json={"certificate": first}
+    )
+    assert uploaded.is_success, uploaded.text
     group = {"enrollment_group_id": "line-4", "attestation": ["signing_certificates", first]}
     by_name = {"enrollment_group_id": "line-5", "attestation": ["ca_references", "corp"]}
     tpm, client, signing, reference, *mechanisms = await python(
@@ -310,17 +315,15 @@ async def test_node_writes_every_attestation(public_fleet: Fleet, tmp_path: Path
         ["getIndividualEnrollmentAttestationMechanism", "x509-1"],
         ["getEnrollmentGroupAttestationMechanism", "line-4"],
     )
-    found = [each["attestation"] for each in (made_tpm, made_client, made_signing)]
-    assert mechanisms == found
-    shown = {
-        "primary": {"certificate": der(first)},
-        "secondary": {"certificate": der(second)},
-    }
-    assert found == [
-        tpm,
-        {"type": "x509", "x509": {"clientCertificates": shown}},
-        {"type": "x509", "x509": {"signingCertificates": shown}},
-    ]
+    assert mechanisms == [each["attestation"] for each in (made_tpm, made_client, made_signing)]
+    assert made_tpm["attestation"] == tpm
+    for made, kind in ((made_client, "clientCertificates"), (made_signing, "signingCertificates")):
+        for which, pem in (("primary", first), ("secondary", second)):
+            shown = made["attestation"]["x509"][kind][which]
+            leaf = x509.load_pem_x509_certificate(pem.encode())
+            assert shown["certificate"] == der(pem)
+            thumbprint = leaf.fingerprint(hashes.SHA256()).hex()
+            assert shown["info"]["sha256Thumbprint"].lower() == thumbprint
 
 
 @node_sdk

@@ -26,6 +26,7 @@ LIFTED = {
     "failed_attestations": 10**9,
     "failures_per_source": 10**9,
     "unattested_seconds": 10**6,
+    "requests_per_source": 10**9,
 }
 GROWTH_MEGABYTES = 40.0
 LOG_BYTES_A_SECOND = 20_000

@@ -44,6 +44,7 @@ async def fleet(tmp_path: Path, webhook: WebhookServer) -> AsyncIterator[Fleet]:
         "webhook_networks": ["127.0.0.0/8"],
         "webhook_tries": 1,
         "webhook_seconds": 5.0,
+        "polls_per_device": 10**6,  # these do not wait between polls
     }
     async with Fleet.running(tmp_path / "data", **settings) as running:
         for method, path in (
