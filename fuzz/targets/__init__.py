@@ -26,6 +26,7 @@ NAMES: Final = (
     "chain",
     "ocsp_request",
     "foreign_list",
+    "tpm_public",
     "bodies",
     "device_api",
     "websocket",
