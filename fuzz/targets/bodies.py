@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ TOKENS = (
     b'"registrationId":"d"',
     b'"clientCertificateCsr":',
     b'"payload":{}',
+    b'"tpm":{"endorsementKey":"AAAA","storageRootKey":"AAAA"}',
     b"null",
     b"NaN",
     b"[[[[[[",
@@ -79,7 +81,7 @@ def check_registration(data: bytes, parsed: Any, *, is_json: bool) -> None:
     """A DeviceRegistration of each generation of the API."""
     for field in CsrField:
         try:
-            csr, payload = read_registration(data, "d", field)
+            asked = read_registration(data, "d", field)
         except MalformedJson:
             assert not is_json
             assert data.strip()
@@ -87,8 +89,14 @@ def check_registration(data: bytes, parsed: Any, *, is_json: bool) -> None:
         except InvalidArgument:
             assert is_json
             continue
-        if payload is not None:
-            assert json.loads(payload) == json.loads(orjson.dumps(parsed["payload"]))
+        if asked.payload is not None:
+            assert json.loads(asked.payload) == json.loads(orjson.dumps(parsed["payload"]))
+        if asked.tpm is not None:
+            told = parsed["tpm"]
+            assert base64.b64decode(told["endorsementKey"]) == asked.tpm.endorsement
+            root = told.get("storageRootKey")
+            assert (base64.b64decode(root) if root is not None else None) == asked.tpm.storage_root
+        csr = asked.csr
         if csr is None:
             continue
         assert field is not CsrField.NONE

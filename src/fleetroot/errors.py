@@ -115,6 +115,18 @@ class TokenInvalid(Unauthorized):
     code = ErrorCode.TOKEN_INVALID
 
 
+class TpmChallenge(Unauthorized):
+    """A device with a TPM is to sign with a key that its TPM alone can open; nothing was refused.
+
+    Attributes:
+        authentication_key: that key, for the TPM (`provisioning.tpm_protection`).
+    """
+
+    def __init__(self, authentication_key: bytes) -> None:
+        super().__init__("TPM challenge", message="Sign with the authentication key")
+        self.authentication_key = authentication_key
+
+
 class Forbidden(FleetrootError):
     """The peer is who it says, and may not do this."""
 

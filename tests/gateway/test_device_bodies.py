@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,7 @@ from fleetroot.gateway.names import CsrField
 from fleetroot.gateway.registration_bodies import MAX_BODY_BYTES, read_registration
 from fleetroot.hub.model import REPLACE_ANY, CredentialWish
 from fleetroot.hub.twins import merge, parse_patch
+from fleetroot.provisioning.model import TpmKeys
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -45,7 +47,7 @@ request_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{2,34}[A-Za-z0-9]", fullmat
 @given(bodies | values, st.sampled_from(CsrField))
 def test_a_registration_gives_its_csr_or_names_the_field(body: Any, field: CsrField) -> None:
     try:
-        csr, _ = read_registration(orjson.dumps(body), "d", field)
+        csr = read_registration(orjson.dumps(body), "d", field).csr
     except InvalidArgument:
         wrong_id = isinstance(body, dict) and body.get("registrationId") not in (None, "d", "D")
         wrong_csr = isinstance(body, dict) and field.value in body
@@ -77,6 +79,32 @@ def test_a_payload_that_is_nested_too_deeply_is_named() -> None:
     body = b'{"payload":' + b"[" * 300 + b"]" * 300 + b"}"
     with pytest.raises(InvalidArgument, match="payload: is nested too deeply"):
         read_registration(body, "d", CsrField.CSR)
+
+
+@given(st.binary(max_size=400), st.none() | st.binary(max_size=400))
+def test_a_registration_gives_the_keys_of_its_tpm(endorsement: bytes, root: bytes | None) -> None:
+    told = {"endorsementKey": base64.b64encode(endorsement).decode(), "storageRootKey": None}
+    if root is not None:
+        told["storageRootKey"] = base64.b64encode(root).decode()
+    asked = read_registration(orjson.dumps({"tpm": told}), "d", CsrField.CSR)
+    assert asked.tpm == TpmKeys(endorsement, root)
+
+
+@pytest.mark.parametrize(
+    ("told", "field"),
+    [
+        ("AAAA", "tpm:"),
+        ({}, "tpm.endorsementKey:"),
+        ({"endorsementKey": 7}, "tpm.endorsementKey:"),
+        ({"endorsementKey": "AA\n=="}, "tpm.endorsementKey:"),
+        ({"endorsementKey": "\u00e9"}, "tpm.endorsementKey:"),
+        ({"endorsementKey": "A" * 4100}, "tpm.endorsementKey:"),
+        ({"endorsementKey": "AAAA", "storageRootKey": []}, "tpm.storageRootKey:"),
+    ],
+)
+def test_keys_of_a_tpm_that_are_none_are_named(told: Any, field: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{field}"):
+        read_registration(orjson.dumps({"tpm": told}), "d", CsrField.CSR)
 
 
 def test_a_registration_is_bounded_before_it_is_read() -> None:

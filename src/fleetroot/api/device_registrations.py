@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -25,6 +25,7 @@ from fleetroot.errors import (
     FleetrootError,
     InvalidArgument,
     TooLarge,
+    TpmChallenge,
     Unauthorized,
 )
 from fleetroot.gateway.error_bodies import error_body
@@ -33,6 +34,7 @@ from fleetroot.gateway.refusal_history import Subject, SubjectKind
 from fleetroot.gateway.refusals import Refusals, new_trace_id
 from fleetroot.gateway.registration_bodies import (
     MAX_BODY_BYTES,
+    challenge,
     csr_field,
     is_final,
     operation_status,
@@ -45,6 +47,7 @@ from fleetroot.sas import SasToken
 
 _RETRY_AFTER: Final = 3  # seconds, for what is not done yet
 _MAX_PATH_BYTES: Final = 2048
+_CHALLENGE: Final = (b"www-authenticate", b"SharedAccessSignature")
 _JSON: Final = (b"content-type", b"application/json; charset=utf-8")
 # First words of other paths of the port, where an ID scope would stand here.
 _NO_ID_SCOPES: Final = frozenset({"enrollments", "enrollmentgroups", "registrations", "fleetroot"})
@@ -140,6 +143,8 @@ class DeviceRegistrations:
             result, body = await call(request)
         except _Gone:
             return
+        except TpmChallenge as error:
+            await _respond(send, 401, challenge(error), trace_id, [_CHALLENGE])
         except FleetrootError as error:
             await self._refuse(error, path, scope, send, trace_id)
         except Exception as error:  # noqa: BLE001 - one request's failure is not the server's
@@ -169,7 +174,7 @@ class DeviceRegistrations:
             path,
             api_version or "",
             field,
-            OnboardingCredential(token, _peer_chain(scope)),
+            OnboardingCredential(token, _peer_chain(scope), may_be_challenged=True),
             body,
             peer_of(scope),
             trace_id,
@@ -178,11 +183,14 @@ class DeviceRegistrations:
     async def _register(self, call: _Call) -> tuple[RegistrationResult, bytes]:
         path = call.path
         asked = read_registration(call.body, path.registration_id, call.field)
+        credential = call.credential
+        if asked.tpm is not None:
+            credential = replace(credential, tpm=asked.tpm)
         result = await self._provisioning.register(
             RegisterRequest(
                 path.id_scope,
                 path.registration_id,
-                call.credential,
+                credential,
                 asked.csr,
                 call.peer,
                 call.trace_id,
@@ -226,7 +234,7 @@ class DeviceRegistrations:
         if retry_after is not None:
             headers.append((b"retry-after", str(retry_after).encode()))
         if status == 401:
-            headers.append((b"www-authenticate", b"SharedAccessSignature"))
+            headers.append(_CHALLENGE)
         if isinstance(error, TooLarge | Unauthorized | EnrollmentNotFound):
             # The rest of it is not read; and who guesses pays for a handshake each time.
             headers.append((b"connection", b"close"))

@@ -97,6 +97,7 @@ class Action(StrEnum):
     DELETE_CERTIFICATE = "ca-certificate.delete"
     PUT_ENROLLMENT = "enrollment.put"
     DELETE_ENROLLMENT = "enrollment.delete"
+    KEEP_STORAGE_ROOT = "enrollment.keepStorageRootKey"
     HOLD_REGISTRATION = "registration.hold"
     APPROVE_REGISTRATION = "registration.approve"
     REJECT_REGISTRATION = "registration.reject"

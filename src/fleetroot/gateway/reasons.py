@@ -45,6 +45,19 @@ ADVICE: Final[dict[str, str]] = {
     "onboarding certificate on a revocation list": (
         "Its CA, or one above it, revoked it: give the device another certificate."
     ),
+    "another TPM": (
+        "The device's endorsement key is not the enrollment's: another device, or a mistaken key."
+    ),
+    "TPM where another attestation is due": (
+        "The device came with a TPM: give it an enrollment with its endorsement key."
+    ),
+    "TPM not challenged": (
+        "The device must register over HTTPS with the keys of its TPM and no token, and sign with "
+        "the key that the answer holds."
+    ),
+    "TPM over another wire than HTTPS": "TPM attestation is over HTTPS only: configure the device.",
+    "TPM key refused": "The answer says which rule the key breaks; docs/wire.md has them.",
+    "TPM challenge": "The device's TPM is to prove that it is there: nothing was refused.",
     "enrollment disabled": "Enable it: `fleetroot enrollment enable ID`.",
     "enrollment expired": "Give it a later expiry, or none: its devices may come again then.",
     "waits for approval": "Let it in: `fleetroot quarantine approve ID`; or `reject` it.",

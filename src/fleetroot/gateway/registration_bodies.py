@@ -6,6 +6,7 @@ Source: Azure DPS device API, and `gateway.names.PROVISIONING_VERSIONS` for what
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 from typing import Any, Final, NamedTuple
 
@@ -14,14 +15,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetroot.clock import iso8601
-from fleetroot.errors import InvalidArgument, MalformedJson, TooLarge
+from fleetroot.errors import InvalidArgument, MalformedJson, TooLarge, TpmChallenge
 from fleetroot.gateway.names import PROVISIONING_VERSIONS, CsrField
 from fleetroot.ids import canonical
-from fleetroot.provisioning.model import EnrollmentKind, RegistrationResult, Status
+from fleetroot.provisioning.model import EnrollmentKind, RegistrationResult, Status, TpmKeys
 from fleetroot.registry.issuance import CsrText
 from fleetroot.registry.model import IssuedChain
 
 MAX_BODY_BYTES: Final = 96 * 1024
+_MAX_TPM_KEY_CHARACTERS: Final = 4096
 
 
 def csr_field(api_version: str | None) -> CsrField:
@@ -40,7 +42,7 @@ def csr_field(api_version: str | None) -> CsrField:
 
 
 class AskedRegistration(NamedTuple):
-    """What a DeviceRegistration asks.
+    """What a DeviceRegistration asks, and the keys of a TPM that it tells.
 
     Attributes:
         payload: JSON text for whoever allocates the device.
@@ -48,6 +50,7 @@ class AskedRegistration(NamedTuple):
 
     csr: CsrText | None = None
     payload: str | None = None
+    tpm: TpmKeys | None = None
 
 
 def read_registration(body: bytes, registration_id: str, field: CsrField) -> AskedRegistration:
@@ -73,7 +76,7 @@ def read_registration(body: bytes, registration_id: str, field: CsrField) -> Ask
         isinstance(named, str) and canonical(named) == canonical(registration_id)
     ):
         raise InvalidArgument("registrationId: is not the id that the device came with")
-    return AskedRegistration(_csr(registration, field), _payload(registration))
+    return AskedRegistration(_csr(registration, field), _payload(registration), _tpm(registration))
 
 
 def _csr(registration: dict[str, Any], field: CsrField) -> CsrText | None:
@@ -95,6 +98,30 @@ def _payload(registration: dict[str, Any]) -> str | None:
         raise InvalidArgument("payload: is nested too deeply") from None
 
 
+def _tpm(registration: dict[str, Any]) -> TpmKeys | None:
+    told = registration.get("tpm")
+    if told is None:
+        return None
+    if not isinstance(told, dict):
+        raise InvalidArgument("tpm: must be an object")
+    endorsement = _public_area("endorsementKey", told)
+    if endorsement is None:
+        raise InvalidArgument("tpm.endorsementKey: required")
+    return TpmKeys(endorsement, _public_area("storageRootKey", told))
+
+
+def _public_area(name: str, told: dict[str, Any]) -> bytes | None:
+    text = told.get(name)
+    if text is None:
+        return None
+    if not isinstance(text, str) or len(text) > _MAX_TPM_KEY_CHARACTERS:
+        raise InvalidArgument(f"tpm.{name}: must be a string, and not longer than a TPM's keys are")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidArgument(f"tpm.{name}: is not base64") from None
+
+
 def operation_status(result: RegistrationResult, field: CsrField, api_version: str) -> bytes:
     """The RegistrationOperationStatus of a result, in ASCII."""
     state = _state(result, api_version)
@@ -113,6 +140,17 @@ def operation_status(result: RegistrationResult, field: CsrField, api_version: s
 def registration_state(result: RegistrationResult, api_version: str) -> bytes:
     """The DeviceRegistrationResult of a device that looks itself up, in ASCII: no certificates."""
     return _ascii_json(_state(result, api_version))
+
+
+def challenge(error: TpmChallenge) -> bytes:
+    """The body that challenges a TPM, in ASCII."""
+    return _ascii_json(
+        {
+            "message": error.message,
+            "keyName": "registration",
+            "authenticationKey": base64.b64encode(error.authentication_key).decode(),
+        }
+    )
 
 
 def is_final(result: RegistrationResult) -> bool:
@@ -145,6 +183,8 @@ def _state(result: RegistrationResult, api_version: str) -> dict[str, Any]:
     if registration.status is Status.FAILED:
         state["errorCode"] = registration.error_code
         state["errorMessage"] = registration.error_message
+    if result.tpm_key is not None:
+        state["tpm"] = {"authenticationKey": base64.b64encode(result.tpm_key).decode()}
     if api_version >= "2025":
         state["connectionProfile"] = "classic"
     return state

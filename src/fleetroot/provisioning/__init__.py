@@ -8,6 +8,7 @@ needs of a hub it says in `registry.assignment`; the composition root gives it a
 - `enrollments`, `registrations`: each a table's owner.
 - `limits`: how often devices may ask, and what a wrong credential may cost.
 - `attestation`: the proof that a device gives, held against its enrollment.
+- `tpm_attestation`, with `tpm_public` and `tpm_protection`: what a TPM proves, and how to ask it.
 - `standing`: what would decide about a registration id now, for whoever asks why.
 - `service_administration`, `hub_links`: services as operators create, link and delete them.
 - `service`: the room's face: register, look up, and what an operator does with enrollments.

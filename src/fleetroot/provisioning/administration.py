@@ -189,8 +189,8 @@ class Administration:
         Keys that are left out are kept, or generated for a new one; `keep_policy` keeps the policy.
 
         Raises:
-            InvalidArgument: an id is not one, a certificate breaks a rule, or devices could not be
-                allocated so.
+            InvalidArgument: an id is not one, a certificate or a key of a TPM breaks a rule, or
+                devices could not be allocated so.
             Conflict: the service was deleted meanwhile, or the hub that the enrollment names.
             AlreadyExists: it exists, and `if_match` was not given.
             EtagMismatch: `if_match` names another version, or none exists.

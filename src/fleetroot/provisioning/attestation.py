@@ -11,9 +11,23 @@ from typing import Final, NamedTuple
 from fleetroot import sas
 from fleetroot.errors import TokenInvalid
 from fleetroot.ids import canonical
-from fleetroot.provisioning.model import EnrollmentKind, Service, Slot
+from fleetroot.provisioning.model import Enrollment, EnrollmentKind, Service, Slot, TpmKeys
 from fleetroot.registry.assignment import Pin, SymmetricKeys
 from fleetroot.sas import SasToken
+
+
+class TpmProof(NamedTuple):
+    """The keys of a TPM that a device proved to have, and what comes of it.
+
+    Attributes:
+        hub_key: the HMAC key for its hub.
+        enrollment: its enrollment with the storage root key and new secrets, to be written with
+            whatever the device is told; None if it had that storage root key already.
+    """
+
+    keys: TpmKeys
+    hub_key: bytes
+    enrollment: Enrollment | None
 
 
 class Evidence(NamedTuple):
@@ -24,11 +38,13 @@ class Evidence(NamedTuple):
         slot: which of the enrollment's two keys or certificates it was; None: there is one only.
         certificate_info: JSON text of `{certificateInfo, signingCertificateInfo}`, of an X.509
             attestation.
+        tpm: what a TPM proved.
     """
 
     pin: Pin
     slot: Slot | None = None
     certificate_info: str | None = None
+    tpm: TpmProof | None = None
 
 
 class NoKeyFits(TokenInvalid):

@@ -19,7 +19,8 @@ from uuid import uuid4
 from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
 from fleetroot.bus import OUTBOX, Bus
-from fleetroot.provisioning import enrollments, pending, registrations
+from fleetroot.provisioning import enrollments, pending, registrations, tpm_attestation
+from fleetroot.provisioning.attestation import TpmProof
 from fleetroot.provisioning.configuration import Configuration
 from fleetroot.provisioning.model import Enrollment, EnrollmentKind, Registration
 from fleetroot.provisioning.pending import PendingRegistration
@@ -46,6 +47,7 @@ class Provision(NamedTuple):
         by: who asked for it.
         leaf: the certificate that was signed for it, if it asked for one.
         waited: what was decided about it while it waited; None if it did not wait.
+        tpm: what its TPM proved, if it has one.
     """
 
     configuration: Configuration
@@ -58,11 +60,12 @@ class Provision(NamedTuple):
     assignment: Assignment
     registration: Registration
     waited: PendingRegistration | None
+    tpm: TpmProof | None
 
     @property
     def is_first(self) -> bool:
-        """Whether nothing is known of the device yet."""
-        return self.before is None and self.former is None and self.waited is None
+        """Whether nothing is known of the device yet, and nothing of its enrollment changes."""
+        return not (self.before or self.former or self.waited or self.tpm)
 
 
 class Commits:
@@ -167,6 +170,7 @@ class Commits:
             assign(tx)
             registrations.save(tx, [provision.registration])
             _stop_waiting(tx, provision)
+            tpm_attestation.keep(tx, provision.tpm, device.namespace_id, now, provision.by)
             _note(tx, [provision], now)
 
         return unit

@@ -16,7 +16,14 @@ from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
 from fleetroot.errors import Conflict, InvalidArgument
 from fleetroot.ids import check_device_id, check_registration_id
-from fleetroot.provisioning import allocation, certificate_rules, enrollments, pending, services
+from fleetroot.provisioning import (
+    allocation,
+    certificate_rules,
+    enrollments,
+    pending,
+    services,
+    tpm_attestation,
+)
 from fleetroot.provisioning.bulk import WantedEnrollment
 from fleetroot.provisioning.model import (
     Attestation,
@@ -51,8 +58,8 @@ class EnrollmentChanges:
         """Checks what can be told without the database.
 
         Raises:
-            InvalidArgument: an id is not one, a setting is not as it must be, a certificate breaks
-                a rule, or devices could not be allocated so.
+            InvalidArgument: an id is not one, a setting is not as it must be, a certificate or a
+                key of a TPM breaks a rule, or devices could not be allocated so.
         """
         check_registration_id(enrollment_id)
         if settings.device_id is not None:
@@ -64,6 +71,8 @@ class EnrollmentChanges:
         allocation.check(settings, self._webhooks)
         if settings.certificates is not None:
             certificate_rules.check_form(kind, settings.certificates)
+        if settings.tpm is not None:
+            tpm_attestation.check_keys(kind, settings.tpm)
 
     def keys_of(self, enrollment: Enrollment) -> SymmetricKeys | None:
         """The enrollment's keys; None if it attests in another way."""
@@ -97,6 +106,10 @@ class EnrollmentChanges:
                 wanted.secondary_key or (kept.secondary if kept else sas.new_key()),
             )
             sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, keys)
+        if settings.tpm is not None:
+            tpm, secrets = tpm_attestation.settle(self._sealer, settings.tpm, before)
+            settings = replace(settings, tpm=tpm)
+            sealed = enrollments.seal_keys(self._sealer, service.id, kind, spelling, secrets)
         made = Enrollment(
             service_id=service.id,
             kind=kind,

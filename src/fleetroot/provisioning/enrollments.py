@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import JSON, Text, bindparam, cast, delete, func, select
+from sqlalchemy import JSON, Text, bindparam, cast, delete, func, select, update
 from sqlalchemy.sql.expression import Executable
 
 from fleetroot.custody import RecordName, Sealer
@@ -136,6 +136,17 @@ _PAGE: Final = Query(
     row,
 )
 _DELETE: Final = Command(delete(enrollments).where(_is_enrollment))
+_KEEP_STORAGE_ROOT: Final = Command(
+    update(enrollments)
+    .where(_is_enrollment)
+    .values(
+        storage_root_key=bindparam("storage_root"),
+        sealed_primary=bindparam("primary"),
+        sealed_secondary=bindparam("secondary"),
+        etag=bindparam("new_etag"),
+        updated_at=bindparam("at"),
+    )
+)
 _of_service: Final = enrollments.c.service_id == bindparam("service")
 _ANY: Final = Query(select(enrollments.c.enrollment_key).where(_of_service).limit(1), str)
 _NAMING_HUB: Final = Query(
@@ -200,6 +211,22 @@ def _parameters(enrollment: Enrollment) -> dict[str, Any]:
         "expires_at": settings.expires_at,
         "quarantine": settings.quarantine,
     }
+
+
+def keep_storage_root(tx: Transaction, enrollment: Enrollment) -> None:
+    """Writes what became known of a TPM: its storage root key, and the secrets that go with it."""
+    settings = enrollment.settings
+    tx.run(
+        _KEEP_STORAGE_ROOT,
+        service=enrollment.service_id,
+        kind=enrollment.kind.value,
+        key=canonical(enrollment.id),
+        storage_root=settings.tpm.storage_root if settings.tpm else None,
+        primary=enrollment.sealed_primary,
+        secondary=enrollment.sealed_secondary,
+        new_etag=enrollment.etag,
+        at=enrollment.updated_at,
+    )
 
 
 def find(
@@ -302,6 +329,19 @@ def seal_keys(
 
 def open_keys(sealer: Sealer, enrollment: Enrollment) -> SymmetricKeys | None:
     """The enrollment's keys; None if it attests in another way."""
+    if enrollment.settings.attestation is not Attestation.SYMMETRIC_KEY:
+        return None
+    return _open(sealer, enrollment)
+
+
+def open_tpm_secrets(sealer: Sealer, enrollment: Enrollment) -> SymmetricKeys | None:
+    """What the keys of a TPM are derived from; None if it attests in another way."""
+    if enrollment.settings.attestation is not Attestation.TPM:
+        return None
+    return _open(sealer, enrollment)
+
+
+def _open(sealer: Sealer, enrollment: Enrollment) -> SymmetricKeys | None:
     if enrollment.sealed_primary is None or enrollment.sealed_secondary is None:
         return None
     of = (enrollment.service_id, enrollment.kind, enrollment.id)

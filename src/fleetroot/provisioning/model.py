@@ -221,11 +221,13 @@ class OnboardingCredential:
         chain: DER, the leaf first; the TLS handshake proved that the peer has the leaf's key, and
             nothing else about it.
         tpm: the public keys of its TPM, as it tells them; they prove nothing.
+        may_be_challenged: whether the answer can be a challenge to its TPM; over HTTPS.
     """
 
     token: SasToken | None = None
     chain: tuple[bytes, ...] = ()
     tpm: TpmKeys | None = None
+    may_be_challenged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +256,13 @@ class RegistrationResult:
     Attributes:
         hub_host_name: where to connect.
         chain: the certificate that this operation issued, with its chain.
+        tpm_key: the key for its hub, which the device's TPM alone can open (`tpm_protection`).
     """
 
     registration: Registration
     hub_host_name: str | None
     chain: IssuedChain | None
+    tpm_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

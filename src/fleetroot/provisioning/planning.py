@@ -30,6 +30,7 @@ from fleetroot.provisioning.model import (
     Status,
 )
 from fleetroot.provisioning.pending import Decision, PendingRegistration, WaitsFor
+from fleetroot.provisioning.tpm_attestation import TpmAttestation
 from fleetroot.registry import devices
 from fleetroot.registry.assignment import KeysPin
 from fleetroot.registry.model import Device, Policy
@@ -97,6 +98,7 @@ class Planner:
         self._configurations = configurations
         self._keys = enrollments.OpenKeys(sealer)
         self._certificates = CertificateAttestation()
+        self._tpms = TpmAttestation(sealer)
 
     def attest(
         self,
@@ -113,12 +115,20 @@ class Planner:
             EnrollmentNotFound: no enrollment answers to the registration id.
             Throttled: none of the `most` is it, and there are others.
             Unauthorized: the device did not prove who it is, or is not allowed to be here.
+            ChallengeDue: its TPM is to prove it first.
         """
         individual = found.individual
+        if credential.tpm is not None and credential.token is None and not credential.chain:
+            # First, so that the answer does not tell how an enrollment attests.
+            raise self._tpms.due(found, credential.tpm, now)
         if individual is not None and individual.settings.attestation is Attestation.X509:
             evidence = self._certificates.of_individual(
                 tx, found.configuration.service, individual, credential.chain, now
             )
+            return _allowed(Attested(found, individual, evidence, individual.id), now)
+        if individual is not None and individual.settings.attestation is Attestation.TPM:
+            service = found.configuration.service
+            evidence = self._tpms.prove(service, individual, registration_id, credential, now)
             return _allowed(Attested(found, individual, evidence, individual.id), now)
         if individual is None and found.enrollments and shows_certificate(credential):
             group, evidence = self._certificates.of_group(
@@ -213,8 +223,8 @@ class Planner:
         now: datetime,
         most: int | None = None,
     ) -> Plan:
-        """Like `plan`, for a registration id that nothing is known of, and a device that does not
-        go by a certificate.
+        """Like `plan`, for a registration id that nothing is known of, and a device that goes by a
+        key.
         """
         stranger = Candidate(configuration, individual=None, registration=None, device=None)
         attested = self._attest_by_key(

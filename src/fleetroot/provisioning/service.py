@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from fleetroot.bus import Bus
 from fleetroot.clock import Clock
@@ -21,8 +22,8 @@ from fleetroot.custody import Sealer
 from fleetroot.errors import InvalidArgument, RegistrationNotFound, Unauthorized, Unavailable
 from fleetroot.ids import canonical, check_registration_id, new_uuid
 from fleetroot.pki import CertificateRequest, CsrRefused, UnverifiedRequest
-from fleetroot.provisioning import candidates, pending, services
-from fleetroot.provisioning.attestation import NoKeyFits
+from fleetroot.provisioning import candidates, pending, services, tpm_attestation
+from fleetroot.provisioning.attestation import NoKeyFits, TpmProof
 from fleetroot.provisioning.candidates import Candidate
 from fleetroot.provisioning.commits import Changed, Commits, Provision
 from fleetroot.provisioning.configuration import Configuration, Configurations
@@ -37,8 +38,9 @@ from fleetroot.provisioning.model import (
 )
 from fleetroot.provisioning.newcomers import Newcomers
 from fleetroot.provisioning.pending import PendingRegistration, WaitsFor
-from fleetroot.provisioning.planning import MustWait, Plan, Planner, shows_certificate
+from fleetroot.provisioning.planning import Attested, MustWait, Plan, Planner, shows_certificate
 from fleetroot.provisioning.together import Together, each
+from fleetroot.provisioning.tpm_attestation import ChallengeDue
 from fleetroot.provisioning.waiting import Allocator, NoAllocator, Waiting
 from fleetroot.registry import devices
 from fleetroot.registry.assignment import Assignment, HubDirectory, PolicyPin, Seat
@@ -52,7 +54,6 @@ from fleetroot.registry.issuance import (
 from fleetroot.registry.model import IssuedChain, Policy
 from fleetroot.storage import Store, Transaction
 
-A = TypeVar("A")
 _ATTEMPTS: Final = 4
 
 
@@ -75,6 +76,13 @@ class _Wanted(NamedTuple):
 
     policy: Policy
     csr: CertificateRequest
+
+
+class _Told(NamedTuple):
+    """What a device that looks is told, and what its registration waits for."""
+
+    result: RegistrationResult
+    waits: PendingRegistration | None = None
 
 
 class Provisioning:
@@ -115,6 +123,7 @@ class Provisioning:
             InvalidArgument: the registration id or the CSR is not good.
             EnrollmentNotFound: no enrollment answers to the registration id.
             Unauthorized: the device did not prove who it is, or is not allowed to be here.
+            TpmChallenge: its TPM is to prove it.
             Unavailable: no hub, or no CA, can serve it now.
             Throttled: the device, its source or all of its service ask more often than they may.
         """
@@ -137,6 +146,8 @@ class Provisioning:
                     return await self._waiting.hold(must, request)
                 except Changed:
                     continue
+            except ChallengeDue as due:
+                raise due.challenge() from None
         raise Unavailable("the device is being changed by others", retry_after=1)
 
     async def operation(
@@ -158,18 +169,16 @@ class Provisioning:
             Throttled: as `register`.
         """
 
-        def answer(
-            tx: Transaction, found: Candidate
-        ) -> tuple[RegistrationResult, PendingRegistration | None]:
+        def answer(tx: Transaction, found: Candidate) -> _Told:
             registration = found.registration
             if registration is None or registration.operation_id != operation_id:
                 raise RegistrationNotFound("the device has no such operation")
             if registration.status is Status.ASSIGNING:
                 waits = pending.find(tx, registration.service_id, registration_id)
-                return RegistrationResult(registration, None, None), waits
+                return _Told(RegistrationResult(registration, None, None), waits)
             fingerprint = registration.certificate_sha256
             chain = self._issuance.chain_of(tx, fingerprint) if fingerprint else None
-            return _result(found, registration, chain), None
+            return _Told(_result(found, registration, chain))
 
         result, waits = await self._look(id_scope, registration_id, credential, peer, answer)
         if waits is None:
@@ -204,12 +213,13 @@ class Provisioning:
             Throttled: as `register`.
         """
 
-        def answer(_tx: Transaction, found: Candidate) -> RegistrationResult:
+        def answer(_tx: Transaction, found: Candidate) -> _Told:
             if found.registration is None:
                 raise RegistrationNotFound("the device has no registration")
-            return _result(found, found.registration, None)
+            return _Told(_result(found, found.registration, None))
 
-        return await self._look(id_scope, registration_id, credential, peer, answer)
+        told = await self._look(id_scope, registration_id, credential, peer, answer)
+        return told.result
 
     async def _look(
         self,
@@ -217,31 +227,30 @@ class Provisioning:
         registration_id: str,
         credential: OnboardingCredential,
         peer: str | None,
-        answer: Callable[[Transaction, Candidate], A],
-    ) -> A:
+        answer: Callable[[Transaction, Candidate], _Told],
+    ) -> _Told:
         """What `answer` reads of a device that attests."""
         check_registration_id(registration_id)
         now, source = self._clock.now(), self._limits.admit(peer)
         most = self._limits.most_trials(source)
 
-        def read(tx: Transaction) -> tuple[str, A | RegistrationNotFound]:
+        def read(tx: Transaction) -> tuple[Attested, _Told | RegistrationNotFound]:
             found = candidates.find(tx, self._configurations, id_scope, registration_id)
-            self._planner.attest(tx, found, registration_id, credential, now, most)
-            service_id = found.configuration.service.id
+            attested = self._planner.attest(tx, found, registration_id, credential, now, most)
             try:
-                return service_id, answer(tx, found)
+                return attested, answer(tx, found)
             except RegistrationNotFound as error:
-                return service_id, error
+                return attested, error
 
         try:
-            service_id, answered = await self._store.read(read)
+            attested, answered = await self._store.read(read)
         except NoKeyFits as error:
             self._limits.failed(source, error.tried)
             raise
-        self._limits.poll(service_id, registration_id)
+        self._limits.poll(attested.candidate.configuration.service.id, registration_id)
         if isinstance(answered, RegistrationNotFound):
             raise answered
-        return answered
+        return answered._replace(result=_with_tpm_key(answered.result, attested.evidence.tpm))
 
     async def stop(self) -> None:
         """Asks nobody for a decision any more."""
@@ -297,7 +306,8 @@ class Provisioning:
     def _plan_newcomer(
         self, now: datetime, call: _Call, configuration: Configuration | None
     ) -> Plan | None:
-        if configuration is None or shows_certificate(call.request.credential):
+        credential = call.request.credential
+        if configuration is None or shows_certificate(credential) or credential.tpm is not None:
             return None
         most = self._limits.most_trials(call.source)
         try:
@@ -449,6 +459,7 @@ def _provision(plan: Plan, leaf: SignedLeaf | None, registration: Registration) 
         assignment=_assignment(plan),
         registration=registration,
         waited=plan.waited,
+        tpm=attested.evidence.tpm,
     )
 
 
@@ -481,7 +492,15 @@ def _migrates(plan: Plan) -> bool:
 def _issued(provision: Provision, plan: Plan, _known: None) -> RegistrationResult:
     leaf = provision.leaf
     chain = leaf.chain if leaf else None
-    return RegistrationResult(provision.registration, plan.hub.host_name, chain)
+    result = RegistrationResult(provision.registration, plan.hub.host_name, chain)
+    return _with_tpm_key(result, provision.tpm)
+
+
+def _with_tpm_key(result: RegistrationResult, proof: TpmProof | None) -> RegistrationResult:
+    """A TPM gets its key for the hub even where a policy issues: its clients wait for it."""
+    if proof is None or result.registration.status is not Status.ASSIGNED:
+        return result
+    return replace(result, tpm_key=tpm_attestation.hub_key_for(proof))
 
 
 def _result(

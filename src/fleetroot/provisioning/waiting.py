@@ -21,7 +21,7 @@ from fleetroot.audit import Action, Entry
 from fleetroot.clock import Clock
 from fleetroot.errors import ErrorCode
 from fleetroot.ids import new_uuid
-from fleetroot.provisioning import enrollments, pending, registrations
+from fleetroot.provisioning import enrollments, pending, registrations, tpm_attestation
 from fleetroot.provisioning.candidates import Candidate, find
 from fleetroot.provisioning.commits import Changed, check_current
 from fleetroot.provisioning.configuration import Configurations
@@ -115,6 +115,9 @@ class Waiting:
             waits = pending.find(tx, service_id, registration.registration_id)
             registrations.save(tx, [registration])
             pending.save(tx, [_held(must, request, waits, now)])
+            # Polls do not tell it again.
+            namespace_id = attested.candidate.configuration.service.namespace_id
+            tpm_attestation.keep(tx, attested.evidence.tpm, namespace_id, now, must.by)
             if waits is None or waits.waits_for is not must.waits_for:
                 _note(tx, must, now)
 
