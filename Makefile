@@ -7,9 +7,11 @@ BIN := .venv/bin
 PIP_INSTALL := install --quiet --disable-pip-version-check --require-hashes
 
 # What is not about a database, or about SQLite's own files, or asks what other tests ask, by way of
-# commands and SDKs, runs once.
-ONCE := pki custody gateway/tls gateway/mqtt fuzz durability hostile benchmark cli agent clients \
-  wire/test_schemathesis.py
+# commands and SDKs, or what wires refuse before a database is asked, runs once.
+ONCE := pki custody gateway fuzz durability hostile benchmark cli agent clients \
+  test_limits.py test_pace.py test_sas.py test_ids.py test_architecture.py \
+  $(addprefix wire/test_, csr_refusals.py management_api.py onboarding_refusals.py \
+  provisioning_https.py provisioning_refusals.py schemathesis.py websocket.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test coverage up bench herd fuzz hostile lint format lock clean
