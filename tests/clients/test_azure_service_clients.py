@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from test_azure_iot_device import PYTHON
 from test_azure_node_sdk import MODULES, NODE
 
 from fleet import Fleet
+from model_tpm import ModelTpm
 from openssl_ca import OpensslCa
 
 HERE = Path(__file__).parent
@@ -34,6 +34,10 @@ node_sdk = pytest.mark.skipif(
 )
 
 KEYS = [base64.b64encode(bytes([n]) * 64).decode() for n in (1, 2)]
+_MODEL = ModelTpm()
+TPM = [
+    base64.b64encode(each).decode() for each in (_MODEL.endorsement_key, _MODEL.storage_root_key)
+]
 EVERYTHING = "SELECT * FROM enrollments"
 
 
@@ -152,7 +156,7 @@ async def test_python_is_told_that_an_enrollment_is_there(public_fleet: Fleet) -
 @python_sdk
 async def test_python_writes_every_attestation(public_fleet: Fleet, tmp_path: Path) -> None:
     first, second = certificates(tmp_path)
-    endorsement, storage = (base64.b64encode(secrets.token_bytes(316)).decode() for _ in "12")
+    endorsement, storage = TPM
     uploaded = await public_fleet.http.put(
         "/fleetroot/provisioning-services/default/certificates/corp", json={"certificate": first}
     )
@@ -298,7 +302,7 @@ async def test_node_creates_reads_updates_and_deletes_an_individual_enrollment(
 @node_sdk
 async def test_node_writes_every_attestation(public_fleet: Fleet, tmp_path: Path) -> None:
     first, second = certificates(tmp_path)
-    key = base64.b64encode(secrets.token_bytes(316)).decode()
+    key, _ = TPM
     pair = {"primary": {"certificate": first}, "secondary": {"certificate": second}}
     tpm = {"type": "tpm", "tpm": {"endorsementKey": key}}
     client = {"type": "x509", "x509": {"clientCertificates": pair}}
