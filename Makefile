@@ -14,10 +14,10 @@ ONCE := pki custody gateway fuzz durability hostile benchmark cli agent clients 
   provisioning_https.py provisioning_refusals.py schemathesis.py websocket.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage up bench herd fuzz hostile lint format lock clean
+.PHONY: help install demo test test-postgresql coverage up bench herd fuzz hostile lint format lock clean
 
 help:  ## Show this help
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 install: .venv/.installed  ## Make .venv with the program in it (.venv/bin/fleetroot)
 
@@ -25,9 +25,13 @@ demo: .venv/.installed .venv-sdk/.installed  ## Run the main job from nothing, e
 	@tools/debian-packages demo
 	@$(BIN)/python -m demo
 
-test: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run all tests from nothing
+test: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run all tests from nothing, on PostgreSQL those of the rooms and the storage
 	@tools/debian-packages test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --database=postgresql tests/rooms tests/storage
+
+test-postgresql: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Run on PostgreSQL whatever asks a database (15 min)
+	@tools/debian-packages test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --database=postgresql \
 	  $(ONCE:%=--ignore=tests/%) tests
 
