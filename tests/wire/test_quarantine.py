@@ -201,6 +201,16 @@ async def test_https_tells_when_to_come_back_and_where(fleet: Fleet, gate: bytes
     assert (await device.ask("GET", location)).json()["status"] == "assigned"
 
 
+async def test_disabled_device_is_refused_and_does_not_wait(fleet: Fleet) -> None:
+    await fleet.provision("dev-1")
+    key, _ = await fleet.enroll("dev-1", policy="default", quarantine=True)
+    await fleet.http.post("/fleetroot/devices/dev-1/disable")
+    answer = await fleet.register("dev-1", token=fleet.provisioning_token("dev-1", key))
+    assert (answer.status, answer.error_code) == (401, 401002)
+    assert answer.body["message"] == "The device is disabled"
+    assert await waiting(fleet) == []
+
+
 async def test_what_waits_survives_a_restart(tmp_path: Path) -> None:
     async with Fleet.running(tmp_path) as fleet:
         key, _ = await fleet.enroll("gate", group=True, policy="default", quarantine=True)

@@ -191,6 +191,8 @@ class Planner:
             before = devices.find(tx, namespace_id, device_id)
         if before is not None:
             self._check_reach(tx, enrollment, before)
+            if not before.enabled:
+                raise Unauthorized("device disabled", message="The device is disabled")
         waited = _waited(tx, found, enrollment)
         hub = _hub(attested, waited, request)
         if before is None:

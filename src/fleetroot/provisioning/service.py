@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from fleetroot.bus import Bus
 from fleetroot.clock import Clock
 from fleetroot.custody import Sealer
-from fleetroot.errors import InvalidArgument, RegistrationNotFound, Unauthorized, Unavailable
+from fleetroot.errors import InvalidArgument, RegistrationNotFound, Unavailable
 from fleetroot.ids import canonical, check_registration_id, new_uuid
 from fleetroot.pki import CertificateRequest, CsrRefused, UnverifiedRequest
 from fleetroot.provisioning import candidates, pending, services, tpm_attestation
@@ -325,8 +325,6 @@ class Provisioning:
             return error
         except Exception as error:  # noqa: BLE001 - whoever asked is told
             return error
-        if not plan.device.enabled:
-            return Unauthorized("device disabled", message="The device is disabled")
         return plan
 
     def _read_csr(self, request: RegisterRequest, plan: Plan) -> _Asked | None:
