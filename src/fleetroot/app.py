@@ -63,6 +63,8 @@ from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
+from fleetroot.hub.service_access import ServiceAccess
+from fleetroot.hub.statistics import Statistics
 from fleetroot.limits import (
     FAULTS,
     capped_source_of,
@@ -277,6 +279,7 @@ class Server:
             ),
             on_alert=self.metrics.count_alert,
         )
+        self.hub_access = ServiceAccess(self.store, self._sealer, clock)
         directory = Directory(self._sealer)
         webhooks = _webhook_limits(settings)
         self.webhook_secrets = WebhookSecretStore(self.store, self._sealer, clock)
@@ -378,6 +381,8 @@ class Server:
             hub_administration=HubAdministration(
                 self.store, self._sealer, self.clock, self._served_names(), References()
             ),
+            hub_access=self.hub_access,
+            hub_statistics=Statistics(self.store),
             access_keys=AccessKeys(self.store, self._sealer, self.clock),
             uploaded_certificates=UploadedCertificates(self.store, self.clock),
             namespace=made.namespace,

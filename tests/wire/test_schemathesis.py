@@ -30,7 +30,10 @@ SHARES = {
     "namespaces": ("--include-path-regex", NAMESPACES),
     "services": ("--include-path-regex", SERVICES),
     "operator": ("--include-tag", "operator", "--exclude-path-regex", f"{NAMESPACES}|{SERVICES}"),
-    "enrollments": ("--include-tag", "provisioning service", "--include-tag", "server"),
+    "data plane": (
+        *("--include-tag", "provisioning service", "--include-tag", "hub service"),
+        *("--include-tag", "server"),
+    ),
 }
 EXAMPLES = {
     "registries": 10,
@@ -38,7 +41,7 @@ EXAMPLES = {
     "namespaces": 10,
     "services": 10,
     "operator": 10,
-    "enrollments": 40,
+    "data plane": 30,
 }
 # Names that are there, so that calls come further than to a 404; and those that come and go.
 CONFIG = """

@@ -23,6 +23,7 @@ from fleetroot.api import (
     enrollments,
     events,
     explain,
+    hub_statistics,
     hubs,
     incidents,
     master_key,
@@ -50,6 +51,7 @@ from fleetroot.api.arm import policies as arm_policies
 from fleetroot.api.arm import provisioning_services as arm_provisioning_services
 from fleetroot.api.arm import uploaded_certificates as arm_uploaded_certificates
 from fleetroot.api.description import (
+    HUB_API,
     MANAGEMENT_API,
     OPERATOR_API,
     PROVISIONING_API,
@@ -110,6 +112,8 @@ PROVISIONING: Final = (
     registrations.router,
 )
 
+HUB: Final = (hub_statistics.router,)
+
 MANAGEMENT: Final = (
     arm_namespaces.lists,
     arm_namespaces.router,
@@ -134,11 +138,14 @@ def https_application(
     metrics: CollectorRegistry,
 ) -> FastAPI:
     """What operators and services find on the HTTPS port: health, metrics, the operator and
-    management APIs, the provisioning service API, and the description of all of it.
+    management APIs, the service APIs of provisioning services and hubs, and the description of all
+    of it.
     """
     app = console_application(services, refusals, max_body_bytes)
     for router in PROVISIONING:
         app.include_router(router, tags=[PROVISIONING_API])
+    for router in HUB:
+        app.include_router(router, tags=[HUB_API])
     app.include_router(server.metrics, tags=[SERVER])
     app.state.metrics = metrics
     return app

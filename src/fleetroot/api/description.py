@@ -23,10 +23,12 @@ SERVER: Final = "server"
 OPERATOR_API: Final = "operator"
 MANAGEMENT_API: Final = "management"
 PROVISIONING_API: Final = "provisioning service"
+HUB_API: Final = "hub service"
 _TAGS: Final = {
     SERVER: "What the server tells of itself.",
     OPERATOR_API: "What the CLI and the console ask.",
     MANAGEMENT_API: "In the shape of Azure Resource Manager.",
+    HUB_API: "Device identities, twins, methods and queries of a hub.",
     PROVISIONING_API: "Enrollments, enrollment groups and registrations.",
 }
 _SECURITY_SCHEMES: Final = {
@@ -39,7 +41,7 @@ _SECURITY_SCHEMES: Final = {
         "type": "apiKey",
         "in": "header",
         "name": "Authorization",
-        "description": "A shared access signature of one of the provisioning service's policies.",
+        "description": "A shared access signature of a policy of the hub or provisioning service.",
     },
 }
 _DESCRIPTION: Final = """\

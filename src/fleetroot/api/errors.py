@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleetroot.api import hub_errors
 from fleetroot.api.arm import errors as arm
 from fleetroot.api.tracing import peer_of, trace_id_of
 from fleetroot.clock import Clock
@@ -63,9 +64,10 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
         if error.code.status == 401:
             headers["www-authenticate"] = "Bearer"
             headers["connection"] = "close"  # who guesses pays for a handshake each time
-        is_arm = arm.is_arm(request.url.path)
+        if hub_errors.is_hub(request.url.path):
+            headers[hub_errors.ERROR_CODE] = hub_errors.error_name(error)
         return Response(
-            arm.arm_error_body(error) if is_arm else error_body(error, clock.now(), trace_id),
+            _body(error, request.url.path, clock, trace_id),
             status or error.code.status,
             headers,
             media_type="application/json",
@@ -99,6 +101,15 @@ def install(app: FastAPI, refusals: Refusals, clock: Clock) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _body(error: FleetrootError, path: str, clock: Clock, trace_id: str) -> bytes:
+    """In the shape that callers of the path expect."""
+    if arm.is_arm(path):
+        return arm.arm_error_body(error)
+    if hub_errors.is_hub(path):
+        return hub_errors.hub_error_body(error, path, clock.now(), trace_id)
+    return error_body(error, clock.now(), trace_id)
 
 
 def _methods(request: Request) -> set[str]:
@@ -147,10 +158,7 @@ class BodyLimit:
         self._refusals.add(
             "http", error, label=error.code.name, peer=peer_of(scope), trace_id=trace_id
         )
-        if arm.is_arm(scope["path"]):
-            body = arm.arm_error_body(error)
-        else:
-            body = error_body(error, self._clock.now(), trace_id)
+        body = _body(error, scope["path"], self._clock, trace_id)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -15,6 +15,8 @@ from fleetroot.clock import Clock
 from fleetroot.custody import MasterKey, TokenState
 from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.hub import Hubs
+from fleetroot.hub.service_access import ServiceAccess
+from fleetroot.hub.statistics import Statistics
 from fleetroot.provisioning.administration import Administration
 from fleetroot.provisioning.quarantine import Quarantine
 from fleetroot.provisioning.regions import Regions
@@ -64,6 +66,8 @@ class Services:
     webhook_secrets: WebhookSecretStore
     hubs: Hubs
     hub_administration: HubAdministration
+    hub_access: ServiceAccess
+    hub_statistics: Statistics
     access_keys: AccessKeys
     uploaded_certificates: UploadedCertificates
     namespace: Namespace

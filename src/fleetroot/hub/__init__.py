@@ -13,6 +13,8 @@ connection is the `model.Connection` that a wire gives it.
 - `live`: the live table, and how a revocation reaches a connection.
 - `renewal`: certificate requests over a device's own connection.
 - `administration`: hubs as operators create, change and delete them.
+- `service_access`: who may ask over its service API.
+- `statistics`: how many devices it has.
 - `hub`: the room's face: sessions of devices, and what an operator asks.
 
 The order that makes a revocation certain: the live table listens for notices about a connecting

@@ -28,6 +28,7 @@ _OF_NAMESPACE: Final = Query(
     select(hubs).where(hubs.c.namespace_id == bindparam("namespace")).order_by(hubs.c.name_key),
     _row,
 )
+_OLDEST: Final = Query(select(hubs).order_by(hubs.c.created_at, hubs.c.name_key).limit(1), _row)
 _ALL: Final = Query(select(hubs).order_by(hubs.c.name_key), _row)
 _SET_NAMESPACE: Final = Command(
     update(hubs)
@@ -97,6 +98,11 @@ def by_host_name(tx: Transaction, host_name: str) -> Hub | None:
 def by_name(tx: Transaction, name: str) -> Hub | None:
     """The hub of that name."""
     return tx.first(_BY_NAME, key=canonical(name))
+
+
+def oldest(tx: Transaction) -> Hub | None:
+    """The hub that was made first."""
+    return tx.first(_OLDEST)
 
 
 def host_names(tx: Transaction) -> list[str]:
