@@ -82,9 +82,12 @@ class Device:
 
     async def finish(self, began: Answer) -> Answer:
         """Polls until it is told the end."""
+        operation = began.body["operationId"]
         async with asyncio.timeout(3 * SECONDS):
-            while began.body["status"] == "assigning":
-                began = await self.poll(began.body["operationId"])
+            while began.status in (202, 429):
+                if began.status == 429:  # on a slow machine this polls more often than it may
+                    await asyncio.sleep(int(began.query["retry-after"]))
+                began = await self.poll(operation)
         return began
 
     async def provision(self, **body: Any) -> Any:
