@@ -23,3 +23,13 @@ def test_reasons_that_a_peer_makes_up_are_counted_as_one() -> None:
     counted = [line for line in lines if line.startswith("fleetroot_refusals_total")]
     assert len(counted) < 300
     assert sum(float(line.rpartition(" ")[2]) for line in counted) == 10_000
+
+
+def test_calls_of_webhooks_are_counted_by_outcome_and_timed() -> None:
+    metrics = Metrics()
+    metrics.count_webhook_call("assigned", 0.2)
+    metrics.count_webhook_call("timeout", 10.0)
+    text = generate_latest(metrics.registry).decode()
+    assert 'fleetroot_webhook_calls_total{outcome="timeout"} 1.0' in text
+    assert 'fleetroot_webhook_call_seconds_bucket{le="0.25"} 1.0' in text
+    assert "fleetroot_webhook_call_seconds_count 2.0" in text

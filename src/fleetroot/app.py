@@ -281,7 +281,7 @@ class Server:
         )
         self.hub_access = ServiceAccess(self.store, self._sealer, clock)
         directory = Directory(self._sealer)
-        webhooks = _webhook_limits(settings)
+        webhooks, watch = _webhook_limits(settings), self.metrics.count_webhook_call
         self.webhook_secrets = WebhookSecretStore(self.store, self._sealer, clock)
         self.administration = Administration(
             self.store, directory, self._sealer, clock, webhooks.rules
@@ -303,7 +303,11 @@ class Server:
             bus,
             clock,
             allocator=CustomAllocation(
-                WebhookClient(webhooks), self.webhook_secrets, directory, clock
+                WebhookClient(webhooks, clock=clock, watch=watch),
+                self.webhook_secrets,
+                directory,
+                clock,
+                watch,
             ),
             limits=Limits(clock, provisioning_rates(settings), capped_source_of(settings)),
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+_WEBHOOK_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0)
 _MAX_REASONS: Final = 200  # more than there are, unless a peer can make them up
 
 
@@ -44,6 +45,18 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self._webhook_calls = Counter(
+            "fleetroot_webhook_calls",
+            "Calls of webhooks that allocate devices, each try for itself, by outcome.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._webhook_seconds = Histogram(
+            "fleetroot_webhook_call_seconds",
+            "How long calls of webhooks took, each try for itself.",
+            buckets=_WEBHOOK_SECONDS,
+            registry=self.registry,
+        )
         self._reasons: set[tuple[str, str]] = set()
         self._refusals = Counter(
             "fleetroot_refusals",
@@ -66,6 +79,11 @@ class Metrics:
     def count_alert(self, kind: str) -> None:
         """One more alert."""
         self._alerts.labels(kind).inc()
+
+    def count_webhook_call(self, outcome: str, seconds: float) -> None:
+        """One more call of a webhook; outcomes are those of `provisioning.webhook_client`."""
+        self._webhook_calls.labels(outcome).inc()
+        self._webhook_seconds.observe(seconds)
 
     def note_token(self, name: str, *, up: bool) -> None:
         """Whether a token answers."""

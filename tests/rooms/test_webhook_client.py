@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ import pytest
 from fleetroot.provisioning.webhook_addresses import Address, WebhookRules, parse_url
 from fleetroot.provisioning.webhook_client import (
     MAX_ANSWER_BYTES,
+    MAX_RETRY_SECONDS,
     WebhookClient,
     WebhookFailed,
     WebhookLimits,
+    WebhookOutcome,
+    retry_after_of,
 )
 from webhook_server import Asked, WebhookServer, answer
 
@@ -58,7 +63,8 @@ async def post(
     tls = ssl.create_default_context(cafile=webhook.ca)
     how = WebhookLimits(**({"tries": 1, "backoff": 0.0, "rules": rules, "tls": tls} | limits))
     client = WebhookClient(how, names or Names(["127.0.0.1"]))
-    return await client.post(parse_url(webhook.url(host), rules), body, lambda: {"x-own": "1"})
+    url = parse_url(webhook.url(host), rules)
+    return (await client.post(url, body, lambda: {"x-own": "1"})).body
 
 
 async def failure(webhook: WebhookServer, **how: Any) -> WebhookFailed:
@@ -152,7 +158,7 @@ async def test_webhook_without_tls_is_called_where_the_operator_allows_it(tmp_pa
         plain.answers = [answer({})]
         client = WebhookClient(WebhookLimits(rules=rules), Names(["127.0.0.1"]))
         url = parse_url(f"http://{HOST}:{plain.port}/", rules)
-        assert await client.post(url, b"{}", dict) == b"{}"
+        assert (await client.post(url, b"{}", dict)).body == b"{}"
 
 
 # --- when it fails
@@ -203,12 +209,95 @@ async def test_slow_webhook_is_given_up(webhook: WebhookServer) -> None:
     webhook.answers = [never]
     failed = await failure(webhook, seconds=0.5)
     assert "took too long" in failed.reason
-    assert failed.is_transient
+    assert (failed.is_transient, failed.outcome) == (True, WebhookOutcome.TIMED_OUT)
+
+
+async def test_webhook_is_not_called_before_it_said(webhook: WebhookServer) -> None:
+    began = time.monotonic()
+    webhook.answers = [answer({}, 503, retry_after="1"), answer({"a": 1})]
+    assert await post(webhook, tries=2) == b'{"a":1}'
+    assert time.monotonic() - began >= 1.0
+
+
+async def test_webhook_that_wants_more_time_than_a_call_has_is_not_called_again(
+    webhook: WebhookServer,
+) -> None:
+    webhook.answers = [answer({}, 429, retry_after=str(int(MAX_RETRY_SECONDS) + 1))]
+    failed = await failure(webhook, tries=3)
+    assert (failed.status, len(webhook.asked)) == (429, 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("Thu, 01 Jan 2026 00:00:30 GMT", 30.0),
+        ("Thu, 01 Jan 2026 00:00:30 -0000", 30.0),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
+        ("", 0.0),
+        ("-1", 0.0),
+        ("1.5", 0.0),
+        ("soon", 0.0),
+        ("٣", 0.0),
+        ("9" * 5000, 999_999_999.0),
+        ("Thu, 01 Jan 99999 00:00:30 GMT", 0.0),
+        ("Thu, 01 Jan 2026 00:00:30 +999999999999", 0.0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float) -> None:
+    assert retry_after_of(header, datetime(2026, 1, 1, tzinfo=UTC)) == seconds
 
 
 async def test_webhook_that_leaves_in_the_middle_may_come_back(webhook: WebhookServer) -> None:
     webhook.answers = [answer({"a": 1})[:-3], b"", answer({"a": 1})]
     assert await post(webhook, tries=3) == b'{"a":1}'
+
+
+# --- what is counted
+
+
+@pytest.mark.parametrize(
+    ("answered", "outcome"),
+    [
+        (answer({}, 404), WebhookOutcome.REFUSED),
+        (answer({}, 307, location="/"), WebhookOutcome.REFUSED),
+        (answer(b"<html>", content_type="text/html"), WebhookOutcome.BAD_ANSWER),
+        (b"220 mail.example ESMTP\r\n\r\n", WebhookOutcome.BAD_ANSWER),
+        (answer(b"x" * (MAX_ANSWER_BYTES + 1)), WebhookOutcome.BAD_ANSWER),
+    ],
+)
+async def test_answer_that_cannot_be_used_has_an_outcome(
+    webhook: WebhookServer, answered: bytes, outcome: WebhookOutcome
+) -> None:
+    webhook.answers = [answered]
+    assert (await failure(webhook)).outcome is outcome
+
+
+async def test_webhook_that_cannot_be_called_has_an_outcome(webhook: WebhookServer) -> None:
+    anywhere = WebhookRules(networks=(ip_network("127.0.0.0/8"),))
+    for how, outcome in (
+        ({"names": Names(["127.9.9.9"]), "rules": anywhere}, WebhookOutcome.CONNECT_ERROR),
+        ({"names": Names([])}, WebhookOutcome.CONNECT_ERROR),
+        ({"tls": ssl.create_default_context()}, WebhookOutcome.CONNECT_ERROR),
+        ({"names": Names(["10.0.0.1"])}, WebhookOutcome.BLOCKED_ADDRESS),
+    ):
+        assert (await failure(webhook, **how)).outcome is outcome
+
+
+async def test_each_try_that_failed_is_told_with_its_time(webhook: WebhookServer) -> None:
+    webhook.answers = [answer({}, 503), answer({})]
+    told: list[tuple[str, float]] = []
+    limits = WebhookLimits(
+        backoff=0.0, rules=LOOPBACK, tls=ssl.create_default_context(cafile=webhook.ca)
+    )
+    client = WebhookClient(
+        limits, Names(["127.0.0.1"]), watch=lambda outcome, took: told.append((outcome, took))
+    )
+    found = await client.post(parse_url(webhook.url(HOST), LOOPBACK), b"{}", dict)
+    [(outcome, seconds)] = told
+    assert outcome == "refused"
+    assert min(seconds, found.seconds) > 0.0
 
 
 # --- when it lies
@@ -246,3 +335,20 @@ async def test_what_is_no_http_is_a_failure(webhook: WebhookServer) -> None:
 async def test_headers_without_an_end_are_a_failure(webhook: WebhookServer) -> None:
     webhook.answers = [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100_000]
     await failure(webhook)
+
+
+async def test_failure_holds_nothing_of_the_urls_query(webhook: WebhookServer) -> None:
+    """Functions have a key there; and a webhook may send it back."""
+    rules = WebhookRules(networks=(ip_network("127.0.0.0/8"),))
+    url = parse_url(webhook.url(HOST, "/allocate?code=hunter2"), rules)
+    tls = ssl.create_default_context(cafile=webhook.ca)
+    client = WebhookClient(WebhookLimits(tries=1, rules=rules, tls=tls), Names(["127.0.0.1"]))
+    for lie in (
+        b"GET /allocate?code=hunter2 HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nhunter2\r\n\r\n",
+        answer({}, 404, location="/allocate?code=hunter2"),
+    ):
+        webhook.answers = [lie]
+        with pytest.raises(WebhookFailed) as failed:
+            await client.post(url, b"{}", dict)
+        assert "hunter2" not in f"{failed.value} {failed.value.reason}"

@@ -398,6 +398,18 @@ async def test_name_that_leads_inward_is_not_called(tmp_path: Path, webhook: Web
     assert webhook.asked == []
 
 
+async def test_calls_are_in_the_metrics_by_outcome(
+    fleet: Fleet, webhook: WebhookServer, device: Device
+) -> None:
+    webhook.answers = [goes_to(SECOND), answer({}), answer(b"{"), answer({}, 404)]
+    for _ in range(4):
+        await device.provision()
+    text = (await fleet.http.get("/metrics")).text
+    for outcome, count in (("assigned", 1), ("refused", 2), ("bad_answer", 1)):
+        assert f'fleetroot_webhook_calls_total{{outcome="{outcome}"}} {count}.0' in text
+    assert "fleetroot_webhook_call_seconds_count 4.0" in text
+
+
 # --- while the webhook thinks
 
 

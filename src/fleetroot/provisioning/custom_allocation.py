@@ -29,7 +29,12 @@ from fleetroot.provisioning.model import (
 from fleetroot.provisioning.pending import Decision, PendingRegistration
 from fleetroot.provisioning.waiting import Refusal
 from fleetroot.provisioning.webhook_addresses import WebhookUrl, parse_url
-from fleetroot.provisioning.webhook_client import WebhookClient, WebhookFailed
+from fleetroot.provisioning.webhook_client import (
+    Watch,
+    WebhookClient,
+    WebhookFailed,
+    WebhookOutcome,
+)
 from fleetroot.provisioning.webhook_secrets import SIGNATURE_HEADER, WebhookSecretStore
 from fleetroot.registry.assignment import HubDirectory
 
@@ -55,7 +60,10 @@ class CustomAllocation:
         secrets: WebhookSecretStore,
         hub_directory: HubDirectory,
         clock: Clock,
+        watch: Watch = lambda _outcome, _seconds: None,
     ) -> None:
+        """`watch` is told of every answer; the client tells what failed before there was one."""
+        self._watch = watch
         self._client = client
         self._secrets = secrets
         self._hub_directory = hub_directory
@@ -82,10 +90,15 @@ class CustomAllocation:
         except WebhookFailed as failed:
             return _refusal(failed)
         try:
-            return read_answer(answer, hubs, self._hub_directory)
+            decision = read_answer(answer.body, hubs, self._hub_directory)
         except Unusable as unusable:
+            no_hub = unusable.code is ErrorCode.CUSTOM_ALLOCATION_NO_HUB
+            outcome = WebhookOutcome.REFUSED if no_hub else WebhookOutcome.BAD_ANSWER
+            self._watch(outcome, answer.seconds)
             message = f"Custom allocation failed: {unusable.why}"
             return Refusal(unusable.code, message, f"{url.host}: {unusable.why}")
+        self._watch(WebhookOutcome.ASSIGNED, answer.seconds)
+        return decision
 
     def _url(self, webhook: Webhook | None) -> WebhookUrl:
         """Raises:

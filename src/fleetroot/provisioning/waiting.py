@@ -61,8 +61,8 @@ class Allocator(Protocol):
     async def decide(
         self, candidate: Candidate, enrollment: Enrollment, waiting: PendingRegistration
     ) -> Decision | Refusal:
-        """Asks for a decision about a device that proved who it is; takes its own time, less than a
-        minute and a half.
+        """Asks for a decision about a device that proved who it is; takes its own time, less than
+        two minutes.
         """
         ...
 
