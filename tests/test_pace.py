@@ -76,3 +76,12 @@ def test_wait_tells_when_there_is_room_again() -> None:
     assert pace.wait("a") == 2.0
     seconds.now += 2.0
     assert pace.wait("a") == 0.0
+
+
+def test_wait_is_told_in_whole_seconds_of_a_minute_at_most() -> None:
+    told = []
+    for per_second in (100.0, 0.3, 0.001):
+        pace = Pace[str](per_second, 1, Seconds())
+        pace.take("a")
+        told.append(pace.retry_after("a"))
+    assert told == [1, 4, 60]

@@ -265,6 +265,7 @@ class Server:
             batch=timedelta(seconds=settings.crl_batch_seconds),
         )
         self.publisher.listen_to(self._outbox)
+        limits = Limits(clock, provisioning_rates(settings), capped_source_of(settings))
         self.hubs = Hubs(
             self.store,
             issuance,
@@ -278,6 +279,7 @@ class Server:
                 clock.monotonic,
             ),
             on_alert=self.metrics.count_alert,
+            certificates=limits.certificates,
         )
         self.hub_access = ServiceAccess(self.store, self._sealer, clock)
         directory = Directory(self._sealer)
@@ -309,7 +311,7 @@ class Server:
                 clock,
                 watch,
             ),
-            limits=Limits(clock, provisioning_rates(settings), capped_source_of(settings)),
+            limits=limits,
         )
 
     async def _check_master_key(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
@@ -9,6 +10,7 @@ from typing import Final, Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 _MAX_KEYS: Final = 16_384
+_LONGEST_WAIT: Final = 60  # seconds that a device is told
 
 
 class Pace(Generic[K]):
@@ -54,6 +56,10 @@ class Pace(Generic[K]):
         """Seconds until `take` would say yes, if nobody takes meanwhile."""
         missing = 1.0 - self._tokens(key, self._now())
         return missing / self._per_second if missing > 0.0 else 0.0
+
+    def retry_after(self, key: K) -> int:
+        """The same in whole seconds, as the wires say them: at least one, a minute at most."""
+        return max(1, min(_LONGEST_WAIT, math.ceil(self.wait(key))))
 
     def _tokens(self, key: K, now: float) -> float:
         tokens, since = self._left.get(key, (self._burst, now))

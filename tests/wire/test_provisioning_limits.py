@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from renewals import ANSWERS, ISSUE, renewed, request
 
 from fleet import Answer, Fleet, Mqtt, device_csr
 from fleetroot.audit import SYSTEM
@@ -84,6 +85,24 @@ async def test_limit_of_certificates_leaves_registrations_without_one(limited: L
         assert [answer.status for answer in answers] == [200, 429]
         assert len(await fleet.certificates("dev-1")) == 1
         assert (await fleet.register("dev-1")).status == 200
+
+
+async def test_renewals_count_against_the_limit_of_certificates(
+    limited: Limited, clock: ManualClock
+) -> None:
+    async with limited(certificates_per_device=2) as fleet:
+        certified = await fleet.provision("dev-1")
+        async with await fleet.connect("dev-1", certified) as mqtt:
+            await mqtt.subscribe(ANSWERS)
+            await renewed(mqtt)
+            refused = await mqtt.ask(ISSUE, request(), rid="2")
+            assert refused.topic == "$iothub/credentials/res/429/?$rid=2"
+            assert (refused.error_code, refused.body["info"]) == (429001, {"retryAfter": "5"})
+            registered = await fleet.register("dev-1", {"csr": device_csr("dev-1")[1]})
+            assert registered.status == 429
+            assert len(await fleet.certificates("dev-1")) == 2
+            clock.advance(timedelta(seconds=int(refused.body["info"]["retryAfter"])))
+            await renewed(mqtt, rid="3")
 
 
 async def test_spelling_of_an_id_makes_no_other_device(limited: Limited) -> None:

@@ -46,9 +46,8 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which to ask again, where the server says."""
-        text = self.parameters.get("retry-after", "")
-        return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+        """Seconds after which to ask again, where the provisioning service says."""
+        return _seconds(self.parameters.get("retry-after", ""))
 
     def json(self) -> dict[str, Any]:
         """The body, a JSON object.
@@ -68,7 +67,7 @@ class Answer:
         """The error that an answer which is no success stands for; its message says `what` was
         asked for.
         """
-        code, words = None, f"status {self.status}"
+        code, words, wait = None, f"status {self.status}", self.retry_after
         try:
             body = self.json()
         except UnusableAnswer:
@@ -77,15 +76,22 @@ class Answer:
             code = body.get("errorCode")
             words = f"{one_line(body.get('message') or words)} ({code or self.status})"
             info = body.get("info")
-            if isinstance(info, dict) and "credentialMessage" in info:
-                words += f", {one_line(info['credentialMessage'])}"
+            if isinstance(info, dict):
+                if "credentialMessage" in info:
+                    words += f", {one_line(info['credentialMessage'])}"
+                if wait is None:  # a hub's topics have no room for it
+                    wait = _seconds(str(info.get("retryAfter", "")))
         if self.status == 429 or self.status >= 500:
-            return ServerBusy(f"{what} has to wait: {words}", retry_after=self.retry_after)
+            return ServerBusy(f"{what} has to wait: {words}", retry_after=wait)
         return RequestRefused(
             f"{what} is refused: {words}",
             status=self.status,
             code=code if isinstance(code, int) else None,
         )
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
 def one_line(text: object) -> str:

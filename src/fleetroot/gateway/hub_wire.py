@@ -218,7 +218,8 @@ class HubWire:
             case FleetrootError():
                 self._connection.report("renewal", answer, charge=False)
                 status = answer.code.status
-                body = error_body(answer, self._clock.now(), self._connection.trace_id)
+                now, tracked = self._clock.now(), self._connection.trace_id
+                body = error_body(answer, now, tracked, says_when=True)
         # Exactly this topic: clients of the preview know no further parameter.
         topic = f"$iothub/credentials/res/{status}/?$rid={request_id}"
         return self._connection.publish(topic, body, qos, delivered)

@@ -46,6 +46,7 @@ from fleetroot.hub.sessions import Beginning, Beginnings, Begun, Departures
 from fleetroot.ids import canonical, check_name
 from fleetroot.pace import Pace
 from fleetroot.registry import inventory, outbox, shared_access
+from fleetroot.registry.certificate_limit import CertificateLimit
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.model import Namespace
 from fleetroot.registry.outbox import OutboxReader
@@ -76,6 +77,7 @@ class Hubs:
         retention: events.Retention | None = None,
         pace: Pace[_Place] | None = None,
         on_alert: Callable[[str], None] = lambda _kind: None,
+        certificates: CertificateLimit | None = None,
     ) -> None:
         self._retention = retention or events.Retention()
         self._stopping = False
@@ -96,7 +98,8 @@ class Hubs:
         self._connections = Connections(store)
         self._alerts = Alerts(store, clock, on_alert)
         self.live = LiveTable(store)
-        self.renewal = Renewal(store, issuance, self.live, clock)
+        limit = certificates or CertificateLimit(Pace(0.2, 60, clock.monotonic))
+        self.renewal = Renewal(store, issuance, self.live, clock, limit)
         outbox.listen(self.live.heard, self.live.lease_lost)
 
     async def start(self) -> None:

@@ -43,6 +43,7 @@ from fleetroot.hub.requests import CredentialRequest, RequestState
 from fleetroot.ids import canonical
 from fleetroot.pki import CertificateRequest, CsrRefused
 from fleetroot.registry import devices, inventory
+from fleetroot.registry.certificate_limit import CertificateLimit
 from fleetroot.registry.issuance import (
     CsrText,
     DeviceChanged,
@@ -60,8 +61,16 @@ _log = structlog.get_logger("fleetroot.hub.renewal")
 class Renewal:
     """Issues certificates to devices that are connected."""
 
-    def __init__(self, store: Store, issuance: Issuance, live: LiveTable, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        issuance: Issuance,
+        live: LiveTable,
+        clock: Clock,
+        limit: CertificateLimit,
+    ) -> None:
         self._store = store
+        self._limit = limit
         self._issuance = issuance
         self._live = live
         self._clock = clock
@@ -129,6 +138,7 @@ class Renewal:
         principal = session.principal
         if canonical(wish.device_id) != principal.device_key:
             raise InvalidArgument("id: must be the id of the device that is connected")
+        self._limit.take(principal.hub.namespace_id, principal.device_key)
         issuer = await self._issuer(session)
         now = self._clock.now()
         csr: CertificateRequest | CsrRefused

@@ -10,7 +10,6 @@ All of it is in memory, of bounded size, and of this node.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -18,9 +17,9 @@ from fleetroot.clock import Clock
 from fleetroot.errors import Crowded, Throttled
 from fleetroot.ids import canonical
 from fleetroot.pace import Pace
+from fleetroot.registry.certificate_limit import CertificateLimit
 
 FREE_TRIALS: Final = 16  # enrollment groups, whose keys anybody may have tried
-_LONGEST_WAIT: Final = 60  # seconds that a device is told
 
 
 class Rate(NamedTuple):
@@ -37,7 +36,7 @@ class Rates(NamedTuple):
         source: requests of one source, whoever makes them.
         scope: registrations of one provisioning service, by devices that attested.
         registrations: of one device that attested.
-        certificates: of one device that attested; each is a registration, too.
+        certificates: of one device that attested, with those that it renews over its connection.
         polls: requests of one device that attested that change nothing.
         trials: keys of enrollment groups that tokens of one source may be held against in vain,
             beyond the first `FREE_TRIALS` of each.
@@ -72,8 +71,9 @@ class Limits:
         self._trials = Pace[str](rates.trials.per_second, rates.trials.at_once, now)
         self._scopes = Pace[str](rates.scope.per_second, rates.scope.at_once, now)
         certificates, registrations = rates.certificates, rates.registrations
-        self._certificates = Pace[tuple[str, str]](
-            certificates.per_second, certificates.at_once, now
+        # Hubs count against it, too.
+        self.certificates = CertificateLimit(
+            Pace(certificates.per_second, certificates.at_once, now)
         )
         self._registrations = Pace[tuple[str, str]](
             registrations.per_second, registrations.at_once, now
@@ -90,7 +90,7 @@ class Limits:
         if source is not None and not self._sources.take(source):
             raise Crowded(
                 "source provisions too often",
-                retry_after=_seconds(self._sources.wait(source)),
+                retry_after=self._sources.retry_after(source),
             )
         return source
 
@@ -118,17 +118,14 @@ class Limits:
         if not self._registrations.take(device):
             raise Throttled(
                 "device registers too often",
-                retry_after=_seconds(self._registrations.wait(device)),
+                retry_after=self._registrations.retry_after(device),
             )
-        if certificate and not self._certificates.take(device):
-            raise Throttled(
-                "device asks for certificates too often",
-                retry_after=_seconds(self._certificates.wait(device)),
-            )
+        if certificate:
+            self.certificates.take(namespace_id, device_key)
         if not self._scopes.take(service_id):
             raise Crowded(
                 "provisioning service is busy",
-                retry_after=_seconds(self._scopes.wait(service_id)),
+                retry_after=self._scopes.retry_after(service_id),
             )
 
     def poll(self, service_id: str, registration_id: str) -> None:
@@ -141,10 +138,5 @@ class Limits:
         if not self._polls.take(device):
             raise Throttled(
                 "device polls too often",
-                retry_after=_seconds(self._polls.wait(device)),
+                retry_after=self._polls.retry_after(device),
             )
-
-
-def _seconds(wait: float) -> int:
-    """Whole seconds, as the wires say them."""
-    return max(1, min(_LONGEST_WAIT, math.ceil(wait)))
