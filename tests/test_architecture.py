@@ -88,7 +88,9 @@ ONLY_NAMES = {
         "Anchors",
         "ChainRefused",
         "check_known",
+        "common_name_of",
         "load_chain",
+        "to_der",
         "verify_chain",
     },
 }

@@ -28,7 +28,7 @@ SERIALS = (5, 2**158)
 
 @pytest.fixture
 def lists(bench: Workbench) -> ThirdPartyLists:
-    return ThirdPartyLists(bench.store, bench.clock)
+    return ThirdPartyLists(bench.store, bench.bus, bench.clock)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ class Desk:
         hub = bench.made.hub
         self.bench = bench
         self.owner = Owner(ServiceKind.HUB, hub.id, hub.name, hub.namespace_id)
-        self.uploaded = UploadedCertificates(bench.store, bench.clock)
+        self.uploaded = UploadedCertificates(bench.store, bench.bus, bench.clock)
         self.corporation = Corporation(bench.clock.now())
 
     async def upload(self, corporation: Corporation | None = None) -> None:

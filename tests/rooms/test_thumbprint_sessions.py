@@ -205,12 +205,12 @@ def _service(bench: Workbench) -> Owner:
 
 
 def _deleted(bench: Workbench, ca: Ca) -> Step:
-    uploads = UploadedCertificates(bench.store, bench.clock)
+    uploads = UploadedCertificates(bench.store, bench.bus, bench.clock)
     return lambda: uploads.delete(_service(bench), "factory", by=SYSTEM)
 
 
 def _listed(bench: Workbench, ca: Ca) -> Step:
-    lists = ThirdPartyLists(bench.store, bench.clock)
+    lists = ThirdPartyLists(bench.store, bench.bus, bench.clock)
     above = ca.above[0]
     crl = above.crl(ca.certificate.serial_number, now=bench.clock.now())
     authority = ders(above.certificate)[0]
@@ -222,7 +222,7 @@ async def test_ca_that_goes_in_between_registers_nobody(
     bench: Workbench, step: Callable[[Workbench, Ca], Callable[[], Awaitable[object]]]
 ) -> None:
     ca = Ca.root(now=bench.clock.now()).below(now=bench.clock.now())
-    uploads = UploadedCertificates(bench.store, bench.clock)
+    uploads = UploadedCertificates(bench.store, bench.bus, bench.clock)
     await uploads.upload(_service(bench), "factory", ca.pem, verified=True, by=SYSTEM)
     await enroll(bench, EnrollmentKind.GROUP, OnboardingCertificates(primary_ca="factory"))
     held = ca.device(DEVICE, now=bench.clock.now())

@@ -145,7 +145,7 @@ async def live_in(bench: Workbench) -> None:
     responders = OcspResponders(bench.store, bench.custody, bench.clock)
     await RevocationPublisher(bench.store, bench.custody, responders, bench.clock).update()
     corporation = Corporation(bench.clock.now())
-    await ThirdPartyLists(bench.store, bench.clock).upload(
+    await ThirdPartyLists(bench.store, bench.bus, bench.clock).upload(
         made.namespace, corporation.crl(5), corporation.der, by=SYSTEM
     )
     await upload_a_ca(bench, corporation)
@@ -162,7 +162,7 @@ async def upload_a_ca(bench: Workbench, corporation: Corporation) -> None:
     """One whose owner is to show its key."""
     hub = bench.made.hub
     owner = Owner(ServiceKind.HUB, hub.id, hub.name, hub.namespace_id)
-    uploaded = UploadedCertificates(bench.store, bench.clock)
+    uploaded = UploadedCertificates(bench.store, bench.bus, bench.clock)
     text = base64.b64encode(corporation.der).decode()
     await uploaded.upload(owner, "corp", text, by=SYSTEM)
     await uploaded.new_code(owner, "corp", if_match=None, by=SYSTEM)

@@ -193,6 +193,27 @@ ADVICE: Final[dict[str, str]] = {
     "certificate of a thumbprint refused": (
         "The detail names the rule: docs/path-validation.md. Give the device a new certificate."
     ),
+    "no client certificate, and the identity is pinned to CAs": (
+        "The device must show in TLS its certificate, with those of the CAs between it and the one "
+        "that was uploaded."
+    ),
+    "certificate of an uploaded CA refused": (
+        "The detail names the rule: docs/path-validation.md. `untrusted`: upload its CA to the hub "
+        "and verify it, or let the device send the CAs between."
+    ),
+    "certificate of a CA of this installation": (
+        "The identity is pinned to uploaded CAs, and what CAs of policies issue does not count for "
+        "it: provision the device under the policy."
+    ),
+    "uploaded CA not on this hub": (
+        "Its CA certificate was taken from the hub meanwhile: upload it again, or another."
+    ),
+    "certificate on a revocation list": (
+        "Its CA revoked it, or the CA between: the device needs another certificate."
+    ),
+    "no CA was uploaded and verified": (
+        "Upload the device's CA to the hub and verify it: `fleetroot hub certificate --help`."
+    ),
     "no token, and the identity is pinned to keys": (
         "The device must send a token signed with its key, or provision under a policy with a CSR."
     ),
@@ -224,6 +245,9 @@ ADVICE: Final[dict[str, str]] = {
     "replaced by a newer connection": "Expected after a fault; else, are there two clients?",
     "revoked": "The device shall provision again, if it is to come back.",
     "disabled": "Enable it: `fleetroot devices enable ID`.",
+    "uploaded CA not trusted any more": (
+        "Its CA certificate was taken from the hub, or replaced: upload it again, or another."
+    ),
     "identity changed": "Its enrollment or keys changed: it shall connect, or provision, again.",
     "credential expired": "What it was let in by is over: it shall connect with a new one.",
     "the node cannot reach the database": _LATER,

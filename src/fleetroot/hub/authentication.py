@@ -23,9 +23,19 @@ from sqlalchemy import and_, bindparam, select
 
 from fleetroot.custody import Sealer
 from fleetroot.errors import TokenInvalid, Unauthorized
-from fleetroot.hub import identities, thumbprints
+from fleetroot.hub import identities, thumbprints, uploaded_authorities
 from fleetroot.hub.alerts import NeverIssued, UnknownCertificate
-from fleetroot.hub.model import CertificateProof, Hub, Identity, Pin, Principal, Proof, TokenProof
+from fleetroot.hub.model import (
+    CertificateProof,
+    Hub,
+    Identity,
+    Pin,
+    Principal,
+    Proof,
+    TokenProof,
+    UploadedPath,
+)
+from fleetroot.hub.uploaded_authorities import UploadedAuthorities
 from fleetroot.ids import canonical
 from fleetroot.pki import Anchors, ChainRefused, load_chain, verify_chain
 from fleetroot.registry import authorities, inventory, restores, shared_access
@@ -163,11 +173,21 @@ class Authentication:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
+        self._uploaded = UploadedAuthorities()
 
     def authenticate(
-        self, tx: Transaction, hub: Hub, device_id: str, proof: Proof | None, now: datetime
+        self,
+        tx: Transaction,
+        hub: Hub,
+        device_id: str,
+        proof: Proof | None,
+        now: datetime,
+        before: Principal | None = None,
     ) -> Principal:
         """Holds a proof against the identity's pin.
+
+        Args:
+            before: what the same proof gave at the same time; its signatures are not checked again.
 
         Raises:
             Unauthorized: the device is not let in; the reason is for the operator alone.
@@ -179,7 +199,7 @@ class Authentication:
             else _NO_CERTIFICATE
         )
         try:
-            return self._admit(tx, hub, device_id, proof, fingerprint, now)
+            return self._admit(tx, hub, device_id, proof, fingerprint, now, before)
         except Unauthorized as refused:
             # Whatever else is wrong with the device: a certificate that was never issued is news.
             if isinstance(proof, CertificateProof) and inventory.find(tx, fingerprint) is None:
@@ -200,12 +220,14 @@ class Authentication:
         proof: Proof | None,
         fingerprint: bytes,
         now: datetime,
+        before: Principal | None,
     ) -> Principal:
         found = tx.first(_ADMISSION, hub=hub.id, key=canonical(device_id), sha256=fingerprint)
         if found is None:
             raise Unauthorized("no such device on this hub")
         if not found.identity.enabled or found.device_enabled is False:
             raise Unauthorized("device disabled")
+        path = None
         match found.identity.pin:
             case Pin.POLICY:
                 expires_at = self._check_certificate(hub, found, proof, now)
@@ -213,6 +235,8 @@ class Authentication:
                 expires_at = self._check_token(tx, hub, found.identity, proof, now)
             case Pin.THUMBPRINTS:
                 expires_at = self._check_thumbprint(found.identity, proof, now)
+            case Pin.UPLOADED:
+                path, expires_at = self._check_uploaded(tx, hub, found, proof, now, before)
         return Principal(
             hub=hub,
             device_key=found.identity.device_key,
@@ -222,7 +246,29 @@ class Authentication:
             certificate_sha256=fingerprint if found.identity.pin is Pin.POLICY else None,
             identity_etag=found.identity.etag,
             expires_at=expires_at,
+            path=path,
         )
+
+    def _check_uploaded(
+        self,
+        tx: Transaction,
+        hub: Hub,
+        found: _Admission,
+        proof: Proof | None,
+        now: datetime,
+        before: Principal | None,
+    ) -> tuple[UploadedPath, datetime]:
+        if not isinstance(proof, CertificateProof):
+            raise Unauthorized("no client certificate, and the identity is pinned to CAs")
+        if found.presented is not None:
+            raise Unauthorized("certificate of a CA of this installation")
+        if before is not None and before.path is not None:
+            uploaded_authorities.check_stands(tx, hub, before.path)
+            return before.path, before.expires_at
+        try:
+            return self._uploaded.check(tx, hub, found.identity, proof, now)
+        except uploaded_authorities.IssuedByUs as error:
+            raise _NotInInventory(error.reason) from error
 
     @staticmethod
     def _check_certificate(

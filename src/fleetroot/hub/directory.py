@@ -13,7 +13,13 @@ from fleetroot.hub import hubs, identities, twins
 from fleetroot.hub.model import Identity, Pin, Twin
 from fleetroot.ids import canonical, new_uuid
 from fleetroot.registry import outbox
-from fleetroot.registry.assignment import Assignment, KeysPin, PolicyPin, ThumbprintPin
+from fleetroot.registry.assignment import (
+    Assignment,
+    KeysPin,
+    PolicyPin,
+    ThumbprintPin,
+    UploadedPin,
+)
 from fleetroot.registry.devices import new_etag
 from fleetroot.storage import Transaction
 
@@ -72,7 +78,7 @@ class Directory:
     def _identity(self, assignment: Assignment, now: datetime) -> Identity:
         primary = secondary = None
         thumbprints: tuple[str | None, str | None] = (None, None)
-        pin = Pin.POLICY
+        pin = Pin.UPLOADED if isinstance(assignment.pin, UploadedPin) else Pin.POLICY
         if isinstance(assignment.pin, ThumbprintPin):
             pin, thumbprints = Pin.THUMBPRINTS, (assignment.pin.primary, assignment.pin.secondary)
         if isinstance(assignment.pin, KeysPin):
@@ -112,6 +118,8 @@ class Directory:
             case ThumbprintPin(primary, secondary):
                 thumbprints = (there.primary_thumbprint, there.secondary_thumbprint)
                 return there.pin is Pin.THUMBPRINTS and thumbprints == (primary, secondary)
+            case UploadedPin():
+                return there.pin is Pin.UPLOADED
 
 
 def _moved_twin(tx: Transaction, assignment: Assignment) -> Twin | None:

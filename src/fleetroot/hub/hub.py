@@ -58,7 +58,13 @@ MAX_PAGE: Final = 1000
 _SWEEPS: Final = 16  # while the event log's whole size is written once
 _BETWEEN_LOOKS: Final = 0.1  # seconds, for a caller who waits for events
 _LOST_GROUND: Final = frozenset(
-    {Ending.REVOKED, Ending.DISABLED, Ending.IDENTITY_CHANGED, Ending.CREDENTIAL_EXPIRED}
+    {
+        Ending.REVOKED,
+        Ending.DISABLED,
+        Ending.IDENTITY_CHANGED,
+        Ending.CA_DISTRUSTED,
+        Ending.CREDENTIAL_EXPIRED,
+    }
 )
 
 _Place: TypeAlias = tuple[str, str]  # canonical: a hub's host name, and a device id
@@ -166,6 +172,7 @@ class Hubs:
             audit.append(tx, entry)
 
         await self._store.write(unit)
+        self._outbox.hint()
 
     async def of_namespace(self, namespace: Namespace) -> list[Hub]:
         """The namespace's hubs, by name."""
@@ -287,11 +294,11 @@ class Hubs:
         """
         now = self._clock.now()
 
-        def authenticate(tx: Transaction) -> Principal:
+        def authenticate(tx: Transaction, before: Principal | None = None) -> Principal:
             hub = hubs.by_host_name(tx, place[0])
             if hub is None:
                 raise Unauthorized("no such hub")
-            return self._authentication.authenticate(tx, hub, place[1], proof, now)
+            return self._authentication.authenticate(tx, hub, place[1], proof, now, before)
 
         try:
             principal = await self._store.read(authenticate)
@@ -307,7 +314,8 @@ class Hubs:
         def unit(tx: Transaction) -> Begun | None:
             if arrival.ended is not None:
                 return None
-            return sessions.begin(tx, authenticate(tx), now, persistent=not clean_session)
+            found = authenticate(tx, principal)
+            return sessions.begin(tx, found, now, persistent=not clean_session)
 
         begun = await self._begun(arrival, asyncio.ensure_future(self._store.write(unit)))
         assert begun is not None  # noqa: S101 - the unit says why, or nobody waits

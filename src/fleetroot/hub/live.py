@@ -16,7 +16,8 @@ import structlog
 from sqlalchemy import and_, bindparam, exists, select
 
 from fleetroot.errors import Unavailable
-from fleetroot.hub.model import Connection, Ending
+from fleetroot.hub import uploaded_authorities
+from fleetroot.hub.model import Connection, Ending, Pin
 from fleetroot.hub.sessions import Begun
 from fleetroot.registry.outbox import Kind, Notice
 from fleetroot.storage import Query, Store, Transaction
@@ -29,6 +30,11 @@ from fleetroot.storage.schema import (
 )
 
 _AT_ONCE: Final = 250  # sessions that are looked at in one reading, some 10 ms
+# Where a CA does not count any more: what sessions are pinned to that may stand on it.
+_OF_PIN: Final[dict[str, Pin]] = {
+    Kind.ISSUER_DISTRUSTED: Pin.POLICY,
+    Kind.UPLOADED_DISTRUSTED: Pin.UPLOADED,
+}
 _log = structlog.get_logger("fleetroot.hub.live")
 
 _STANDING: Final = Query(
@@ -192,14 +198,20 @@ class LiveTable:
         """
         if notice.kind == Kind.CERTIFICATE_UNKNOWN:
             return  # of a stranger
-        of_all = notice.kind == Kind.ISSUER_DISTRUSTED
+        of_all = notice.kind in _OF_PIN
         for arrival in self._arrivals:
             if of_all or arrival.device_key == notice.subject:
                 arrival.noticed = True
         if not of_all:
             await self.hold_against_database(self.of(notice.namespace_id, notice.subject))
             return
-        of_namespace = [s for s in self if s.principal.hub.namespace_id == notice.namespace_id]
+        pin = _OF_PIN[notice.kind]
+        of_namespace = [
+            session
+            for session in self
+            if session.principal.pin is pin
+            and session.principal.hub.namespace_id == notice.namespace_id
+        ]
         for start in range(0, len(of_namespace), _AT_ONCE):
             await self.hold_against_database(of_namespace[start : start + _AT_ONCE])
             await asyncio.sleep(0)
@@ -252,4 +264,8 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
         return Ending.REVOKED
     if principal.certificate_sha256 is not None and not certificate_counts:
         return Ending.REVOKED
-    return Ending.IDENTITY_CHANGED if etag != principal.identity_etag else None
+    if etag != principal.identity_etag:
+        return Ending.IDENTITY_CHANGED
+    if principal.path is not None:
+        return uploaded_authorities.lost_ground(tx, principal.hub, principal.path)
+    return None

@@ -31,6 +31,7 @@ class Pin(StrEnum):
     POLICY = "policy"
     KEYS = "keys"
     THUMBPRINTS = "thumbprints"
+    UPLOADED = "uploaded"  # any certificate of a CA that was uploaded to the hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,20 @@ Proof: TypeAlias = CertificateProof | TokenProof
 
 
 @dataclass(frozen=True, slots=True)
+class UploadedPath:
+    """Why a certificate of an uploaded CA counts, once its signatures were checked.
+
+    Attributes:
+        anchor: the certificate that was uploaded, DER.
+        signed: of each certificate below it, who signed it (`third_party_lists.issuer_id`), and its
+            serial number.
+    """
+
+    anchor: bytes
+    signed: tuple[tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """A device that a hub let in, and by what.
 
@@ -85,6 +100,7 @@ class Principal:
         certificate_sha256: of the certificate of a policy it was let in by.
         identity_etag: of the identity then; another one means another pin or other keys.
         expires_at: when what it was let in by ends.
+        path: to the uploaded CA, where that is what it was let in by.
     """
 
     hub: Hub
@@ -95,6 +111,7 @@ class Principal:
     certificate_sha256: bytes | None
     identity_etag: str
     expires_at: datetime
+    path: UploadedPath | None = None
 
 
 class Ending(StrEnum):
@@ -104,6 +121,7 @@ class Ending(StrEnum):
     REVOKED = "revoked"
     DISABLED = "disabled"
     IDENTITY_CHANGED = "identity changed"
+    CA_DISTRUSTED = "uploaded CA not trusted any more"
     CREDENTIAL_EXPIRED = "credential expired"
     LEASE_LOST = "the node cannot reach the database"
     SHUTDOWN = "shutdown"

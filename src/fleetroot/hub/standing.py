@@ -9,7 +9,7 @@ from typing import Final
 from fleetroot.hub import hubs, identities
 from fleetroot.hub.model import Hub, Identity, Pin
 from fleetroot.ids import canonical
-from fleetroot.registry import authorities, devices, inventory
+from fleetroot.registry import authorities, devices, inventory, uploaded_certificates
 from fleetroot.registry.inventory import RevocationReason
 from fleetroot.registry.model import Certificate, Device
 from fleetroot.storage import Transaction
@@ -55,7 +55,8 @@ def read(tx: Transaction, namespace_id: str, device_id: str, now: datetime) -> D
         identity = identities.find(tx, hub.id, device_id)
         if identity is not None:
             trusted, listed = hubs.trusted(tx, hub.id), authorities.listed(tx, namespace_id)
-            against = _against(identity, device, issued, trusted, listed, now)
+            has_uploaded = bool(uploaded_certificates.verified(tx, hub.id))
+            against = _against(identity, device, issued, trusted, listed, has_uploaded, now)
             found.append(IdentityStanding(hub, identity, tuple(against)))
     return DeviceStanding(device, tuple(found), tuple(issued))
 
@@ -66,11 +67,14 @@ def _against(
     issued: list[Certificate],
     trusted: frozenset[str],
     listed: frozenset[str],
+    has_uploaded: bool,
     now: datetime,
 ) -> list[str]:
     found = []
     if not identity.enabled or (device is not None and not device.enabled):
         found.append("device disabled")
+    if identity.pin is Pin.UPLOADED and not has_uploaded:
+        found.append("no CA was uploaded and verified")
     if identity.pin is not Pin.POLICY:
         return found
     of_policy = [one for one in issued if one.policy_id == identity.policy_id]

@@ -46,7 +46,14 @@ class ThumbprintPin:
     secondary: str | None = None
 
 
-Pin: TypeAlias = PolicyPin | KeysPin | ThumbprintPin
+@dataclass(frozen=True, slots=True)
+class UploadedPin:
+    """The identity authenticates with any certificate of its device id that leads to a CA which was
+    uploaded to its hub and verified.
+    """
+
+
+Pin: TypeAlias = PolicyPin | KeysPin | ThumbprintPin | UploadedPin
 
 
 @dataclass(frozen=True, slots=True)

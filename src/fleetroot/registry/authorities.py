@@ -158,6 +158,14 @@ def every(tx: Transaction) -> list[Authority]:
     return tx.all(_EVERY)
 
 
+def have_key_of(tx: Transaction, certificate: x509.Certificate) -> bool:
+    """Whether the certificate is for the key of one of them; its own key was checked before."""
+    key = certificate.public_key()
+    return any(
+        x509.load_der_x509_certificate(each.certificate).public_key() == key for each in every(tx)
+    )
+
+
 def of_policy(tx: Transaction, namespace_id: str, policy_id: str) -> list[Authority]:
     """Every CA that signs or signed for the policy, oldest first."""
     return tx.all(_ISSUING_OF_POLICY, namespace=namespace_id, policy=policy_id)

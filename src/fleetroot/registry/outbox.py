@@ -43,14 +43,18 @@ class Kind(StrEnum):
     DEVICE_DISABLED = "device.disabled"
     IDENTITY_CHANGED = "identity.changed"
     ISSUER_DISTRUSTED = "issuer.distrusted"  # a CA was revoked, or taken from a hub
+    # A CA certificate that was uploaded to a hub counts no more, or somebody's list came.
+    UPLOADED_DISTRUSTED = "uploaded.distrusted"
     CERTIFICATE_UNKNOWN = "certificate.notInInventory"  # shown for a device; an alert
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A row of the outbox; `subject` is a device key, and an authority's id where an issuer is
-    distrusted. Listeners take a kind that they do not know for one about a device: it may be about
-    a revocation.
+    """A row of the outbox.
+
+    `subject` is a device key; an authority's id where an issuer is distrusted; the id of a hub or
+    of a list where what was uploaded is. Listeners take a kind that they do not know for one about
+    a device: it may be about a revocation.
     """
 
     seq: int
@@ -183,6 +187,10 @@ class OutboxReader:
                 self._hinted.clear()
         finally:
             unsubscribe()
+
+    def hint(self) -> None:
+        """Has every node read at once; for who has written a row and committed it."""
+        self._bus.hint(OUTBOX)
 
     @property
     def has_lease(self) -> bool:

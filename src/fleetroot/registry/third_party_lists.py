@@ -30,6 +30,7 @@ from sqlalchemy import bindparam, delete, select
 
 from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
+from fleetroot.bus import OUTBOX, Bus
 from fleetroot.clock import Clock
 from fleetroot.errors import InvalidArgument, NotFound, TooLarge
 from fleetroot.pki import (
@@ -130,9 +131,12 @@ def issuer_id(certificate: x509.Certificate) -> bytes:
 
 def is_revoked(tx: Transaction, namespace_id: str, issuer: x509.Certificate, serial: int) -> bool:
     """Whether a list that was brought of `issuer` has this serial number."""
-    found = tx.first(
-        _IS_REVOKED, namespace=namespace_id, issuer=issuer_id(issuer), serial=format(serial, "x")
-    )
+    return has_serial(tx, namespace_id, issuer_id(issuer), serial)
+
+
+def has_serial(tx: Transaction, namespace_id: str, issuer: bytes, serial: int) -> bool:
+    """The same, of the CA for which `issuer` stands (`issuer_id`)."""
+    found = tx.first(_IS_REVOKED, namespace=namespace_id, issuer=issuer, serial=format(serial, "x"))
     return found is not None
 
 
@@ -191,8 +195,9 @@ def _judge(tx: Transaction, namespace_id: str, now: datetime) -> dict[str, list[
 class ThirdPartyLists:
     """Takes, shows and forgets lists."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, bus: Bus, clock: Clock) -> None:
         self._store = store
+        self._bus = bus
         self._clock = clock
 
     async def all(self, namespace: Namespace) -> list[ThirdPartyList]:
@@ -243,6 +248,7 @@ class ThirdPartyLists:
             uploaded_at=now,
         )
         put, changed = await self._store.write(lambda tx: _put(tx, made, read, by))
+        self._bus.hint(OUTBOX)
         for authority_id in changed.get("listed", ()):
             _log.error("a CA of ours is on a revocation list", authority=authority_id)
         return put
@@ -295,6 +301,13 @@ def _put(
     tx.run(_PUT, **{column.name: getattr(made, column.name) for column in _lists.columns})
     tx.run_many(_ADD, ({"list_id": made.id, "serial": format(s, "x")} for s in read.serials))
     changed = _judge(tx, made.namespace_id, made.uploaded_at)
+    outbox.append(
+        tx,
+        outbox.Kind.UPLOADED_DISTRUSTED,
+        namespace_id=made.namespace_id,
+        subject=made.id,
+        now=made.uploaded_at,
+    )
     audit.append(
         tx,
         Entry(

@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, delete, select
 
 from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
+from fleetroot.bus import OUTBOX, Bus
 from fleetroot.clock import Clock
 from fleetroot.errors import Conflict, EtagMismatch, InvalidArgument, NotFound
 from fleetroot.ids import canonical
@@ -31,9 +32,9 @@ from fleetroot.pki import (
     sha256_fingerprint,
     to_der,
 )
-from fleetroot.registry import authorities, etags
+from fleetroot.registry import authorities, etags, outbox
 from fleetroot.registry.devices import new_etag
-from fleetroot.registry.service_resources import Owner
+from fleetroot.registry.service_resources import Owner, ServiceKind
 from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.prepared import upsert_into
 from fleetroot.storage.schema import uploaded_certificates
@@ -98,8 +99,9 @@ def remove_all(tx: Transaction, owner_id: str) -> None:
 class UploadedCertificates:
     """Takes, shows, verifies and forgets certificates."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, bus: Bus, clock: Clock) -> None:
         self._store = store
+        self._bus = bus
         self._clock = clock
 
     async def list_all(self, owner: Owner) -> list[UploadedCertificate]:
@@ -170,9 +172,13 @@ class UploadedCertificates:
             _put(tx, made)
             details = {"verified": verified, "sha256": sha256_fingerprint(read).hex()}
             _log(tx, Action.UPLOAD_CERTIFICATE, owner, made, by, now, details)
+            if there is not None:
+                _tell_distrusted(tx, owner, now)
             return made, there is None
 
-        return await self._store.write(unit)
+        done = await self._store.write(unit)
+        self._bus.hint(OUTBOX)
+        return done
 
     async def new_code(
         self, owner: Owner, name: str, *, if_match: str | None, by: Actor
@@ -258,8 +264,10 @@ class UploadedCertificates:
             etags.check(if_match, there.etag)
             tx.run(_DELETE, owner=owner.id, key=there.name_key)
             _log(tx, Action.DELETE_CERTIFICATE, owner, there, by, now)
+            _tell_distrusted(tx, owner, now)
 
         await self._store.write(unit)
+        self._bus.hint(OUTBOX)
 
 
 def _accepted(text: str, now: datetime) -> x509.Certificate:
@@ -287,6 +295,18 @@ def _get(tx: Transaction, owner: Owner, name: str) -> UploadedCertificate:
     if found is None:
         raise NotFound(f"there is no certificate {name[:64]}")
     return found
+
+
+def _tell_distrusted(tx: Transaction, owner: Owner, now: datetime) -> None:
+    """Devices may be connected to a hub by what is not there any more."""
+    if owner.kind is ServiceKind.HUB:
+        outbox.append(
+            tx,
+            outbox.Kind.UPLOADED_DISTRUSTED,
+            namespace_id=owner.namespace_id,
+            subject=owner.id,
+            now=now,
+        )
 
 
 def _put(tx: Transaction, made: UploadedCertificate) -> None:
