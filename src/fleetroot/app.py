@@ -280,6 +280,7 @@ class Server:
             ),
             on_alert=self.metrics.count_alert,
             certificates=limits.certificates,
+            end_with_certificate=settings.end_expired_connections,
         )
         self.hub_access = ServiceAccess(self.store, self._sealer, clock)
         directory = Directory(self._sealer)

@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     event_retention_hours: float = Field(default=24.0, gt=0)
     event_retention_count: int = Field(default=1_000_000, gt=0)
     event_retention_megabytes: int = Field(default=1024, gt=0)
+    # Whether a connection ends with the certificate that opened it; one by a token always does.
+    end_expired_connections: bool = True
     lease_seconds: float = Field(default=10.0, gt=0)
     drain_seconds: float = Field(default=5.0, ge=0)
 

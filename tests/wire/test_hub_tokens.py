@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 from datetime import timedelta
-from typing import cast
 
 import pytest
 
 from fleet import Fleet, refusal
 from fleetroot import sas
 from fleetroot.clock import ManualClock
-from fleetroot.gateway.hub_wire import HubWire
 from fleetroot.gateway.mqtt import ConnackCode
 
 BAD_CREDENTIALS = ConnackCode.BAD_USERNAME_OR_PASSWORD
@@ -154,15 +152,3 @@ async def test_connection_ends_with_its_certificate(timed_fleet: Fleet, clock: M
     mqtt = await timed_fleet.connect("dev-1", certified)
     await mqtt.wait_closed()
     assert await timed_fleet.refusals() == {"credential expired": 1}
-
-
-async def test_end_of_a_long_certificate_is_looked_at_every_day(
-    timed_fleet: Fleet, clock: ManualClock
-) -> None:
-    certified = await timed_fleet.provision("dev-1")
-    async with await timed_fleet.connect("dev-1", certified):
-        [session] = timed_fleet.server.hubs.live
-        timer = cast("HubWire", session.connection)._connection._end_timer
-        assert timer is not None
-        left = timer.when() - timer._loop.time()  # type: ignore[attr-defined]
-        assert 86_000 < left <= 86_400

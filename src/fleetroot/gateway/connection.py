@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -39,7 +39,6 @@ from fleetroot.gateway.refusals import Refusals, new_trace_id
 from fleetroot.gateway.work import Work
 from fleetroot.sas import SasToken
 
-_LONG_TIMER: Final = 86_400.0
 _log = structlog.get_logger("fleetroot.gateway")
 
 
@@ -290,13 +289,7 @@ class DeviceConnection(asyncio.Protocol):
             self._end_timer.cancel()
         if self._transport.is_closing():
             return
-        # A timer of more than a day is set again, so that it need not be exact over months.
-        if seconds > _LONG_TIMER:
-            self._end_timer = self._loop.call_later(
-                _LONG_TIMER, lambda: self.end_after(seconds - _LONG_TIMER, end)
-            )
-        else:
-            self._end_timer = self._loop.call_later(max(seconds, 0.0), end)
+        self._end_timer = self._loop.call_later(max(seconds, 0.0), end)
 
     def in_order(self, step: Callable[[], Awaitable[None]]) -> None:
         """Runs `step` after every step that was given before it."""

@@ -95,8 +95,6 @@ class HubWire:
             self,
             clean_session=connect.clean_session,
         )
-        left = (self._session.principal.expires_at - self._clock.now()).total_seconds()
-        self._connection.end_after(left, lambda: self._session.end(Ending.CREDENTIAL_EXPIRED))
         self._connection.vouch()
         return present
 

@@ -28,6 +28,7 @@ from fleetroot.hub.alerts import Alerts, NeverIssued
 from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.connections import Connections
 from fleetroot.hub.event_log import EventLog
+from fleetroot.hub.expirations import Expirations
 from fleetroot.hub.live import Arrival, LiveSession, LiveTable
 from fleetroot.hub.model import (
     CertificateProof,
@@ -84,6 +85,8 @@ class Hubs:
         pace: Pace[_Place] | None = None,
         on_alert: Callable[[str], None] = lambda _kind: None,
         certificates: CertificateLimit | None = None,
+        *,
+        end_with_certificate: bool = True,
     ) -> None:
         self._retention = retention or events.Retention()
         self._stopping = False
@@ -106,6 +109,7 @@ class Hubs:
         self.live = LiveTable(store)
         limit = certificates or CertificateLimit(Pace(0.2, 60, clock.monotonic))
         self.renewal = Renewal(store, issuance, self.live, clock, limit)
+        self._expirations = Expirations(self.live, clock, of_certificates=end_with_certificate)
         outbox.listen(self.live.heard, self.live.lease_lost)
 
     async def start(self) -> None:
@@ -268,6 +272,7 @@ class Hubs:
         except BaseException:
             self.disconnect(session)
             raise
+        self._expirations.entered(session)
         self._connections.add(
             session.principal, session.epoch, session.since, connection.peer, connection.trace_id
         )
@@ -361,16 +366,14 @@ class Hubs:
     def disconnect(self, session: LiveSession) -> None:
         """Takes a session whose connection is over out of the live table."""
         self.live.leave(session)
+        self._expirations.left(session)
         self._departures.add(session.principal, session.epoch, self._clock.now())
 
     async def end_expired(self) -> None:
-        """Ends sessions whose proof is over by a clock that was set forward; the timers of their
-        connections do not see that.
+        """To be called once a minute, for sessions whose proof ends soon, or is over by a clock
+        that was set forward.
         """
-        now = self._clock.now()
-        for session in self.live:
-            if session.principal.expires_at < now:
-                session.end(Ending.CREDENTIAL_EXPIRED)
+        await self._expirations.look()
 
     async def subscribe(self, session: LiveSession, granted: dict[Channel, int]) -> None:
         """Adds to what the device listens to; with a persistent session, for good.
