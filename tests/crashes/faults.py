@@ -3,6 +3,9 @@
 A server has one store, and every write of it passes here. The one that is chosen fails, or is the
 last thing that the server ever does: it is dead from then on, as after SIGKILL; nothing more is
 written, and nobody is told anything. What it had committed is on the database for the next server.
+
+Before what is left of a dead server in this process is taken down, it is buried: who asks its store
+then gets an error at once, where a server that stops waits for its last words.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from fleet import Fleet
 from fleetroot.errors import Unavailable
 from fleetroot.storage import Transaction
 
@@ -36,18 +38,19 @@ class Fault(StrEnum):
 class Faults:
     """Takes over a server's store: the write of some number has a fault."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        store: Any = fleet.server.store
+    def __init__(self, store: Any) -> None:
         self._read, self._write = store.read, store.write
         store.read, store.write, store.submit = self.read, self.write, self.submit
         self.happened = asyncio.Event()
         self._fault: Fault | None = None
         self._left = 0
+        self._buried = False
         self._submitted: set[asyncio.Task[Any]] = set()
 
     def inject(self, fault: Fault, write: int) -> None:
         """Lets the fault happen to the write of that number from now on; 0 is the next."""
         self._fault, self._left = fault, write
+        self.happened.clear()
 
     @property
     def killed(self) -> bool:
@@ -88,7 +91,15 @@ class Faults:
             await asyncio.wait({*self._submitted, happens}, return_when="FIRST_COMPLETED")
             happens.cancel()
 
+    def bury(self) -> None:
+        """Lets go of a server, dead or not."""
+        self._buried = self.killed
+        if not self._buried:
+            self._fault = None
+
     async def _live(self) -> None:
         """The dead do not go on."""
+        if self._buried:
+            raise Unavailable("the server is dead")
         if self.killed:
             await asyncio.Event().wait()

@@ -24,16 +24,20 @@ class NotDone(Exception):
 
 
 class Device:
-    """`dev-1`, and everything that it was ever given."""
+    """A device, and everything that it was ever given."""
 
-    id = "dev-1"
     host: str | None = None  # of its hub; None: the first
 
-    def __init__(self) -> None:
+    def __init__(self, id_: str) -> None:
+        self.id = id_
         self.received: list[Certified] = []
         self.live: Mqtt | None = None
 
     # --- the operation
+
+    @staticmethod
+    async def lay_out(fleet: Fleet) -> None:
+        """What is there before the first device of its kind."""
 
     async def prepare(self, fleet: Fleet) -> None:
         """What is there before."""
@@ -116,7 +120,8 @@ class ProvisioningOnAnotherHub(FirstProvisioning):
 
     host = OTHER_HUB
 
-    async def prepare(self, fleet: Fleet) -> None:
+    @staticmethod
+    async def lay_out(fleet: Fleet) -> None:
         namespace = await fleet.server.registry.namespace("default")
         await fleet.server.hubs.create(namespace, "second", OTHER_HUB)
         await fleet.server.hubs.synchronize(namespace)
@@ -125,6 +130,8 @@ class ProvisioningOnAnotherHub(FirstProvisioning):
             "SELECT provisioning_services.id, hubs.id FROM provisioning_services, hubs "
             "WHERE hubs.name = 'second'"
         )
+
+    async def prepare(self, fleet: Fleet) -> None:
         self.key, _ = await fleet.enroll(self.id, policy="default", iotHubs=[fleet.hub_host])
         await self.provision(fleet)
         await fleet.enroll(self.id, policy="default", again=True, iotHubs=[OTHER_HUB])
@@ -139,11 +146,12 @@ class TakingOver(Device):
     async def prepare(self, fleet: Fleet) -> None:
         await self.provision(fleet)
         await self.stay(fleet)
-        self.key, _ = await fleet.enroll("own", policy="default", deviceId=self.id)
+        self.own = f"own-{self.id}"
+        self.key, _ = await fleet.enroll(self.own, policy="default", deviceId=self.id)
         self._before = list(self.received)
 
     async def act(self, fleet: Fleet) -> None:
-        await self._provision(fleet, "own", fleet.provisioning_token("own", self.key))
+        await self._provision(fleet, self.own, fleet.provisioning_token(self.own, self.key))
 
     async def check(self, fleet: Fleet) -> None:
         await super().check(fleet)
@@ -162,8 +170,8 @@ class Connecting(Device):
 
 
 class Renewal(Device):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, id_: str) -> None:
+        super().__init__(id_)
         self._keys: dict[str, ec.EllipticCurvePrivateKey] = {}  # by request
 
     async def prepare(self, fleet: Fleet) -> None:
