@@ -124,6 +124,17 @@ async def test_device_that_was_let_in_once_does_not_wait_again(
     assert (await newcomer.register()).status == 200
 
 
+async def test_approval_whose_answer_was_lost_can_be_sent_again(
+    fleet: Fleet, newcomer: Newcomer
+) -> None:
+    operation = (await newcomer.register()).body["operationId"]
+    await decide(fleet, "approve", registrationIds=["dev-1"])
+    await newcomer.poll(operation)
+    assert await decide(fleet, "approve", registrationIds=["dev-1"]) == 0
+    answer = await fleet.http.post(f"{QUARANTINE}/reject", json={"registrationIds": ["dev-1"]})
+    assert answer.status_code == 404
+
+
 async def test_device_with_another_key_does_not_finish_what_was_approved(
     fleet: Fleet, newcomer: Newcomer
 ) -> None:

@@ -53,11 +53,12 @@ class Quarantine:
 
     async def approve(self, service: Service, ids: Sequence[str], *, by: Actor) -> int:
         """Lets devices in, each with its next call; those that were rejected, too. How many there
-        were that had not been let in before.
+        were that had not been let in before: a call whose answer was lost can be made again, also
+        when its devices have come in meanwhile.
 
         Raises:
             InvalidArgument: an id is not one.
-            NotFound: one does not wait, and was not rejected; nothing is done then.
+            NotFound: one does not wait, was not rejected and is not in; nothing is done then.
         """
         return await self._decide(service, ids, _approve, Action.APPROVE_REGISTRATION, by)
 
@@ -90,10 +91,11 @@ class Quarantine:
     ) -> int:
         for id_ in ids:
             check_registration_id(id_)
-        now = self._clock.now()
+        now, approves = self._clock.now(), action is Action.APPROVE_REGISTRATION
 
         def unit(tx: Transaction) -> int:
-            found = [_decidable(tx, service, id_) for id_ in ids]
+            open_ = [id_ for id_ in ids if not (approves and _is_in(tx, service, id_))]
+            found = [_decidable(tx, service, id_) for id_ in open_]
             return _carry_out(tx, service, found, decide, action, by, now)
 
         return await self._store.write(unit)
@@ -120,6 +122,11 @@ class Quarantine:
             done += decided
             if not after:
                 return done
+
+
+def _is_in(tx: Transaction, service: Service, registration_id: str) -> bool:
+    found = registrations.find(tx, service.id, registration_id)
+    return found is not None and found.status is Status.ASSIGNED
 
 
 def _decidable(tx: Transaction, service: Service, registration_id: str) -> PendingRegistration:
