@@ -11,6 +11,7 @@ from sqlalchemy import Table, select
 
 from fleetroot.hub.requests import RequestState
 from fleetroot.provisioning.model import Status
+from fleetroot.provisioning.pending import WaitsFor
 from fleetroot.storage import Query, Store, Transaction
 from fleetroot.storage.schema import (
     certificates,
@@ -18,6 +19,7 @@ from fleetroot.storage.schema import (
     devices,
     hubs,
     identities,
+    pending_registrations,
     registrations,
     twins,
 )
@@ -38,6 +40,7 @@ _TABLES = {
         devices,
         hubs,
         identities,
+        pending_registrations,
         registrations,
         twins,
     )
@@ -76,6 +79,7 @@ def assert_holds(found: Contents, received: Iterable[bytes] = ()) -> None:
         _certificate_that_counts_has_the_generation_of_its_device,
         _device_has_an_identity_and_a_registration,
         _registration_names_what_is_there,
+        _registration_that_waits_is_told_so,
         _identity_is_of_a_device_and_has_a_twin,
         _request_names_a_certificate_that_is_there,
     ):
@@ -144,6 +148,19 @@ def _registration_names_what_is_there(found: Contents) -> _Problems:
             yield f"{row['registration_id']}: no identity"
         if row["certificate_sha256"] and (row["certificate_sha256"],) not in inventory:
             yield f"{row['registration_id']}: no certificate"
+
+
+def _registration_that_waits_is_told_so(found: Contents) -> _Problems:
+    waiting = found.by("pending_registrations", "service_id", "registration_id")
+    there = found.by("registrations", "service_id", "registration_id")
+    for key, row in there.items():
+        if row["status"] == Status.ASSIGNING.value and key not in waiting:
+            yield f"{key}: assigning, and nobody decides"
+    for key, row in waiting.items():
+        is_rejected = row["waits_for"] == WaitsFor.NOTHING.value
+        expected = Status.FAILED if is_rejected else Status.ASSIGNING
+        if there[key]["status"] != expected.value:
+            yield f"{key}: {there[key]['status']}, and waits for {row['waits_for']}"
 
 
 def _identity_is_of_a_device_and_has_a_twin(found: Contents) -> _Problems:

@@ -34,6 +34,11 @@ class Fault(StrEnum):
     def kills(self) -> bool:
         return self in (Fault.DIES_BEFORE, Fault.DIES_AFTER)
 
+    @property
+    def commits(self) -> bool:
+        """Whether the write is done all the same."""
+        return self in (Fault.IS_LOST, Fault.DIES_AFTER)
+
 
 class Faults:
     """Takes over a server's store: the write of some number has a fault."""
@@ -69,7 +74,7 @@ class Faults:
             value = await self._write(unit)
             await self._live()  # it may have died meanwhile
             return value
-        if self._fault in (Fault.IS_LOST, Fault.DIES_AFTER):
+        if self._fault is not None and self._fault.commits:
             await self._write(unit)
         self.happened.set()
         await self._live()
