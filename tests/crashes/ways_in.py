@@ -7,7 +7,7 @@ Told again after a fault, it goes on from there.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -43,22 +43,28 @@ from fleetroot.sas import SasToken
 from model_tpm import ModelTpm
 from workbench import Workbench
 
-BETWEEN_CALLS = timedelta(minutes=3)  # longer than a node may claim a registration
+BETWEEN_CALLS = timedelta(minutes=1)  # half of what a node may claim a registration for
+CLAIM = 2 * BETWEEN_CALLS
 STORAGE_ROOT_KEY = ec.generate_private_key(ec.SECP256R1())
 Decide = Callable[..., Awaitable[int]]
 
 
 @dataclass
 class Allocator:
-    """Whoever allocates. It outlives the nodes that ask it."""
+    """Whoever allocates. It outlives the nodes that ask it.
 
-    asked: Counter[str] = field(default_factory=Counter)
+    Attributes:
+        asked: for each device, until when each node that asked had claimed its registration.
+    """
+
+    asked: defaultdict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     hub_id: str = ""
 
     async def decide(
         self, _candidate: Candidate, _enrollment: Enrollment, waiting: PendingRegistration
     ) -> Decision:
-        self.asked[waiting.registration_id] += 1
+        assert waiting.claimed_until is not None
+        self.asked[waiting.registration_id].append(waiting.claimed_until)
         return Decision(hub_id=self.hub_id, payload='"decided"')
 
 
