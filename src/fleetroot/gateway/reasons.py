@@ -45,6 +45,10 @@ ADVICE: Final[dict[str, str]] = {
     "onboarding certificate on a revocation list": (
         "Its CA, or one above it, revoked it: give the device another certificate."
     ),
+    "onboarding certificate was issued here and revoked": (
+        "It is an operational certificate of this installation that counts no more: give the "
+        "device another onboarding certificate."
+    ),
     "another TPM": (
         "The device's endorsement key is not the enrollment's: another device, or a mistaken key."
     ),

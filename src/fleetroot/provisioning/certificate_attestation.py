@@ -3,7 +3,8 @@
 An individual enrollment knows its device's certificate byte for byte. A group knows a CA; of the
 groups to which a chain leads, the one whose CA is nearest to the leaf decides, also when it is
 disabled: so one CA of many beneath a root can be shut out. Either way the leaf's common name is
-the registration id, and a certificate on a list that was brought of its CA does not count.
+the registration id. A certificate on a list that was brought of its CA does not count; nor does one
+that was issued here and revoked, itself or with its CA, wherever else it is enrolled.
 
 Source: Azure DPS, "X.509 certificate attestation".
 """
@@ -39,7 +40,7 @@ from fleetroot.provisioning.model import (
     Slot,
 )
 from fleetroot.provisioning.signing_certificates import KeptSigningCertificates, Signer
-from fleetroot.registry import third_party_lists
+from fleetroot.registry import authorities, inventory, third_party_lists
 from fleetroot.registry.assignment import ThumbprintPin
 from fleetroot.storage import Transaction
 
@@ -79,6 +80,7 @@ class CertificateAttestation:
             raise _refused(refused) from refused
         _check_name(leaf, enrollment.id)
         _check_not_listed(tx, service, [leaf])
+        _check_not_revoked(tx, chain[0])
         pin = ThumbprintPin(_thumbprint(certificates.primary), _thumbprint(certificates.secondary))
         return Evidence(pin, slot, _json(leaf, None))
 
@@ -104,6 +106,7 @@ class CertificateAttestation:
         except ChainRefused as refused:
             raise _refused(refused) from refused
         _check_not_listed(tx, configuration.service, verified.path)
+        _check_not_revoked(tx, chain[0])
         signer = _likeliest(signing_certificates.of(verified.anchor), found)
         shown = _json(verified.leaf, verified.anchor)
         return signer.group, Evidence(ThumbprintPin(_thumbprint(chain[0])), signer.slot, shown)
@@ -136,6 +139,14 @@ def _check_not_listed(
 ) -> None:
     if third_party_lists.are_listed(tx, service.namespace_id, certificates):
         raise Unauthorized("onboarding certificate on a revocation list")
+
+
+def _check_not_revoked(tx: Transaction, leaf: bytes) -> None:
+    issued = inventory.find(tx, sha256(leaf).digest())
+    if issued is None:
+        return
+    if issued.revoked_at is not None or authorities.is_revoked(tx, issued.authority_id):
+        raise Unauthorized("onboarding certificate was issued here and revoked")
 
 
 def _refused(refused: ChainRefused) -> Unauthorized:
