@@ -297,14 +297,18 @@ class ByTpm(WayIn):
         return replace(settings, attestation=Attestation.TPM, tpm=keys)
 
     async def go(self, node: Node) -> None:
-        if not self._tpm.keys:
-            with pytest.raises(TpmChallenge) as challenged:
-                await self._ask(node)
-            self._tpm.activate(challenged.value.authentication_key)
+        await self._be_challenged(node)
         assert await self._ask(node) is Status.ASSIGNED
 
     def entries(self) -> dict[Action, int]:
         return {Action.KEEP_STORAGE_ROOT: 1}
+
+    async def _be_challenged(self, node: Node) -> None:
+        if self._tpm.keys:
+            return  # it has been
+        with pytest.raises(TpmChallenge) as challenged:
+            await self._ask(node)
+        self._tpm.activate(challenged.value.authentication_key)
 
     def _credential(self, node: Node) -> OnboardingCredential:
         told = TpmKeys(self._tpm.endorsement_key, self._tpm.storage_root_key)
@@ -316,24 +320,32 @@ class ByTpm(WayIn):
         )
 
 
-class ByTpmApproved(ByTpm, Approved):
-    """A TPM that is held: its storage root key is kept when it is, and its key stays good."""
+class ByTpmAndWaits(ByTpm):
+    """It is held: its storage root key is kept when it is, and the key of its token stays good."""
 
-    writes = 3
     waits = True
+    then: type[WayIn]
 
     def settings(self, node: Node) -> EnrollmentSettings:
-        return replace(super().settings(node), quarantine=True)
+        keys = TpmKeys(self._tpm.endorsement_key)
+        return replace(self.then.settings(self, node), attestation=Attestation.TPM, tpm=keys)
 
     async def go(self, node: Node) -> None:
-        if not self._tpm.keys:
-            with pytest.raises(TpmChallenge) as challenged:
-                await self._ask(node)
-            self._tpm.activate(challenged.value.authentication_key)
-        await Approved.go(self, node)
+        await self._be_challenged(node)
+        await self.then.go(self, node)
 
     def entries(self) -> dict[Action, int]:
-        return Approved.entries(self) | ByTpm.entries(self)
+        return self.then.entries(self) | ByTpm.entries(self)
 
 
-WAYS_IN = (Approved, RejectedFirst, Expired, Allocated, ByTpm, ByTpmApproved)
+class ByTpmApproved(ByTpmAndWaits):
+    writes = Approved.writes
+    then = Approved
+
+
+class ByTpmAllocated(ByTpmAndWaits):
+    writes, decision = Allocated.writes, Allocated.decision
+    then = Allocated
+
+
+WAYS_IN = (Approved, RejectedFirst, Expired, Allocated, ByTpm, ByTpmApproved, ByTpmAllocated)

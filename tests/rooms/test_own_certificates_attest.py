@@ -24,6 +24,8 @@ from fleetroot.provisioning.model import (
     RegistrationResult,
     Status,
 )
+from fleetroot.registry import authorities
+from fleetroot.storage import Transaction
 from openssl_ca import OpensslCa
 from workbench import Step, Workbench
 
@@ -65,7 +67,17 @@ def revoke_issuer(bench: Workbench) -> Step:
     return lambda: bench.lifecycle.revoke_issuer(bench.made.namespace, "default", by=SYSTEM)
 
 
-@pytest.mark.parametrize("revoke", [revoke_device, revoke_issuer])
+def list_issuer(bench: Workbench) -> Step:
+    """The CA stands on a list of somebody above it."""
+
+    def unit(tx: Transaction) -> None:
+        [issuer] = authorities.of_policy(tx, bench.made.namespace.id, bench.made.policy.id)
+        authorities.set_listed(tx, issuer, bench.clock.now())
+
+    return lambda: bench.store.write(unit)
+
+
+@pytest.mark.parametrize("revoke", [revoke_device, revoke_issuer, list_issuer])
 async def test_enrolled_certificate_of_ours_counts_until_it_is_revoked(
     bench: Workbench, revoke: Callable[[Workbench], Step]
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +13,11 @@ from test_enrollment_import import imported
 from test_quarantine import decide, waiting
 from test_tpm_attestation import TpmDevice, refused, storage_root
 
-from fleet import Fleet
+from fleet import SECONDS, Fleet
+from fleetroot.clock import ManualClock
 from model_tpm import ModelTpm
+from webhook_server import Asked, WebhookServer
+from webhook_server import answer as http_answer
 
 
 @pytest.fixture
@@ -56,6 +62,53 @@ async def test_storage_root_key_of_a_device_that_waits_is_kept(device: TpmDevice
     await device.enroll(quarantine=True)
     await hold(device)
     assert await storage_root(device) == device.told["storageRootKey"]
+
+
+async def test_webhook_is_told_the_keys_of_the_tpm_that_it_allocates(
+    tmp_path: Path,
+) -> None:
+    async with WebhookServer.running(tmp_path / "webhook") as webhook:
+        settings = {"webhook_ca": webhook.ca, "webhook_networks": ["127.0.0.0/8"]}
+        async with Fleet.running(tmp_path / "data", **settings) as fleet:
+            device, decides = TpmDevice(fleet, ModelTpm()), asyncio.Event()
+
+            async def decide(_: Asked) -> bytes:
+                await decides.wait()
+                return http_answer({"iotHubHostName": fleet.hub_host})
+
+            webhook.answers = [decide]
+            definition = {"webhookUrl": webhook.url(), "apiVersion": "1"}
+            enrolled = await device.enroll(
+                allocationPolicy="custom", customAllocationDefinition=definition
+            )
+            assert enrolled.status_code == 200, enrolled.text
+            operation, token = await hold(device)
+            decides.set()
+            async with asyncio.timeout(SECONDS):
+                while (
+                    done := await device.ask("GET", f"/operations/{operation}", token)
+                ).status_code == 202:
+                    await asyncio.sleep(0.1)
+            state = done.json()["registrationState"]
+            assert (done.json()["status"], state["assignedHub"]) == ("assigned", fleet.hub_host)
+            assert webhook.asked[0].json["deviceRuntimeContext"]["tpm"] == device.told
+            await device.activate(state["tpm"]["authenticationKey"], "hub")
+            async with await fleet.connect("dev-1", token=await device.hub_token()):
+                pass
+
+
+async def test_expiry_of_the_enrollment_is_said_to_the_tpm_alone(
+    timed_fleet: Fleet, clock: ManualClock
+) -> None:
+    device = TpmDevice(timed_fleet, ModelTpm())
+    expiry = (clock.now() + timedelta(hours=1)).isoformat()
+    assert (await device.enroll(expiryDateTimeUtc=expiry)).status_code == 200
+    await device.provision()
+    token, registrations = await device.token(), timed_fleet.rows("registrations")
+    clock.advance(timedelta(hours=1))
+    assert (await device.register()).status_code == 401  # a challenge, as ever
+    assert refused(await device.register(token), 401002) == "The enrollment has expired"
+    assert timed_fleet.rows("registrations") == registrations
 
 
 async def test_device_that_proved_nothing_does_not_wait(device: TpmDevice) -> None:
