@@ -165,3 +165,38 @@ def test_an_error_is_ascii_json_whatever_it_says(
     assert body.isascii()
     read = json.loads(body)
     assert (read["errorCode"], read["message"], read.get("info", {})) == (code, message, info)
+
+
+LONG, CONTROLS = "A" * 20_000, ["\x00", "a\nb", "\x7f"]
+NO_TEXT: list[Any] = [7, True, [], {}]
+
+
+@pytest.mark.parametrize(
+    ("field", "carries", "values"),
+    [
+        ("registrationId", CsrField.CSR, [*NO_TEXT, "", LONG, *CONTROLS, "other"]),
+        ("csr", CsrField.CSR, [*NO_TEXT, "", LONG]),
+        ("clientCertificateCsr", CsrField.CLIENT_CERTIFICATE_CSR, [*NO_TEXT, "", LONG]),
+        ("tpm", CsrField.CSR, [7, True, [], "text"]),
+        ("tpm.endorsementKey", CsrField.CSR, [None, *NO_TEXT, LONG, *CONTROLS, "AA"]),
+        ("tpm.storageRootKey", CsrField.CSR, [*NO_TEXT, LONG, *CONTROLS, "AA"]),
+    ],
+)
+def test_a_field_of_a_registration_that_cannot_be_is_named(
+    field: str, carries: CsrField, values: list[Any]
+) -> None:
+    """One reader serves MQTT, WebSocket and HTTPS; a payload is as long as the body may be."""
+    above, _, below = field.partition(".")
+    for value in values:
+        of = {"endorsementKey": "AAAA", below: value} if below else value
+        with pytest.raises(InvalidArgument, match=f"^{field}:") as refused:
+            read_registration(orjson.dumps({above: of}), "d", carries)
+        assert 400 <= refused.value.code.status < 500
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"csr":"\\ud800"}', b'{"payload":NaN}', b"[" * 2000, b'{"payload":"\xff"}']
+)
+def test_a_registration_that_is_not_json_is_refused_as_that(body: bytes) -> None:
+    with pytest.raises(MalformedJson):
+        read_registration(body, "d", CsrField.CSR)

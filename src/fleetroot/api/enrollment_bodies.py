@@ -33,6 +33,8 @@ from fleetroot.provisioning.model import (
 )
 
 _MAX_HUBS: Final = 50
+_MAX_DEVICE_INFORMATION_BYTES: Final = 32 * 1024
+_NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f]*$"
 
 
 class Wire(BaseModel):
@@ -42,7 +44,7 @@ class Wire(BaseModel):
 
 
 _Key = Annotated[str | None, Field(max_length=1024)]
-_Name = Annotated[str, Field(max_length=256)]
+_Name = Annotated[str, Field(max_length=256, pattern=_NO_CONTROLS)]
 
 
 class SymmetricKeyBody(Wire):
@@ -106,7 +108,9 @@ class WebhookBody(Wire):
     """Who allocates the devices."""
 
     webhook_url: Annotated[str, Field(max_length=2048)] = Field(alias="webhookUrl")
-    api_version: Annotated[str, Field(max_length=64)] = Field(alias="apiVersion")
+    api_version: Annotated[str, Field(max_length=64, pattern=_NO_CONTROLS)] = Field(
+        alias="apiVersion"
+    )
 
 
 class CapabilitiesBody(Wire):
@@ -325,7 +329,7 @@ def read_settings(
         if body.custom_allocation
         else None,
         iot_edge=body.capabilities.iot_edge if body.capabilities else False,
-        device_information=_json("optionalDeviceInformation", body.device_information),
+        device_information=_device_information(body.device_information),
         expires_at=body.expires_at,
         quarantine=body.quarantine,
     )
@@ -398,11 +402,20 @@ def _initial_twin(twin: InitialTwinBody | None) -> str | None:
     return _json("initialTwin", given or None)
 
 
+def _device_information(given: dict[str, Any] | None) -> str | None:
+    text = _json("optionalDeviceInformation", given)
+    if text is not None and len(text.encode()) > _MAX_DEVICE_INFORMATION_BYTES:
+        raise InvalidArgument(
+            f"optionalDeviceInformation: at most {_MAX_DEVICE_INFORMATION_BYTES} bytes"
+        )
+    return text
+
+
 def _json(name: str, value: dict[str, Any] | None) -> str | None:
     try:
         return None if value is None else orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        raise InvalidArgument(f"{name}: a value is out of range") from None
+        raise InvalidArgument(f"{name}: a value is out of range, or nested too deeply") from None
 
 
 def _implied_allocation(body: EnrollmentBody) -> EnrollmentAllocation | None:
@@ -413,9 +426,10 @@ def _implied_allocation(body: EnrollmentBody) -> EnrollmentAllocation | None:
 
 def _hub_ids(body: EnrollmentBody, linked: Mapping[str, str]) -> tuple[str, ...]:
     named = body.iot_hubs or ([body.iot_hub_host_name] if body.iot_hub_host_name else [])
+    field = "iotHubs" if body.iot_hubs else "iotHubHostName"
     for name in named:
         if name.lower() not in linked:
-            raise InvalidArgument(f"iotHubs: {name} is not linked to this provisioning service")
+            raise InvalidArgument(f"{field}: {name} is not linked to this provisioning service")
     return tuple(dict.fromkeys(linked[name.lower()] for name in named))
 
 

@@ -64,7 +64,8 @@ class Translation:
         is_individual = self.kind is EnrollmentKind.INDIVIDUAL
         named = body.registration_id if is_individual else body.enrollment_group_id
         if named is not None and canonical(named) != canonical(id_):
-            raise InvalidArgument("the id in the body is not the id in the path")
+            field = "registrationId" if is_individual else "enrollmentGroupId"
+            raise InvalidArgument(f"{field}: the id in the body is not the id in the path")
         policy, keep_policy = self._policy(body)
         settings = read_settings(
             body,
@@ -75,8 +76,8 @@ class Translation:
         keys = body.attestation.symmetric_key or SymmetricKeyBody()
         return WantedEnrollment(
             settings,
-            sas.decode_key(keys.primary_key) if keys.primary_key else None,
-            sas.decode_key(keys.secondary_key) if keys.secondary_key else None,
+            _key("primaryKey", keys.primary_key),
+            _key("secondaryKey", keys.secondary_key),
             keep_policy,
             etag,
         )
@@ -114,3 +115,10 @@ class Translation:
             update = {"credential_policy_name": None, "issuance_policy": named}
             shown = shown.model_copy(update=update)
         return shown
+
+
+def _key(name: str, text: str | None) -> bytes | None:
+    try:
+        return sas.decode_key(text) if text else None
+    except InvalidArgument as error:
+        raise InvalidArgument(f"attestation.symmetricKey.{name}: {error.message}") from None

@@ -15,14 +15,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetroot.clock import iso8601
-from fleetroot.errors import InvalidArgument, MalformedJson, TooLarge, TpmChallenge
+from fleetroot.errors import (
+    InvalidArgument,
+    MalformedJson,
+    TooLarge,
+    TpmChallenge,
+)
 from fleetroot.gateway.names import PROVISIONING_VERSIONS, CsrField
 from fleetroot.ids import canonical
 from fleetroot.provisioning.model import EnrollmentKind, RegistrationResult, Status, TpmKeys
-from fleetroot.registry.issuance import CsrText
+from fleetroot.registry.issuance import CsrText, InvalidCsrEncoding
 from fleetroot.registry.model import IssuedChain
 
 MAX_BODY_BYTES: Final = 96 * 1024
+_MAX_CSR_CHARACTERS: Final = 16 * 1024  # the most that any policy reads
 _MAX_TPM_KEY_CHARACTERS: Final = 4096
 
 
@@ -59,6 +65,7 @@ def read_registration(body: bytes, registration_id: str, field: CsrField) -> Ask
     Raises:
         TooLarge: it is over its limit.
         MalformedJson: it is not JSON.
+        InvalidCsrEncoding: its CSR is longer than any policy reads.
         InvalidArgument: it is of another registration, or a field is not of its type.
     """
     if len(body) > MAX_BODY_BYTES:
@@ -85,6 +92,8 @@ def _csr(registration: dict[str, Any], field: CsrField) -> CsrText | None:
         return None
     if not isinstance(csr, str) or not csr:
         raise InvalidArgument(f"{field.value}: must be a string")
+    if len(csr) > _MAX_CSR_CHARACTERS:  # one that waits is kept before it is read
+        raise InvalidCsrEncoding(f"{field.value}: at most {_MAX_CSR_CHARACTERS} characters")
     return CsrText(csr, pem_allowed=field is CsrField.CLIENT_CERTIFICATE_CSR)
 
 

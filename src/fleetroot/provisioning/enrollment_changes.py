@@ -67,7 +67,10 @@ class EnrollmentChanges:
             if kind is EnrollmentKind.GROUP:
                 raise InvalidArgument("an enrollment group has no deviceId")
         if settings.initial_twin is not None:
-            self._hub_directory.check_initial_twin(settings.initial_twin)
+            try:
+                self._hub_directory.check_initial_twin(settings.initial_twin)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"initialTwin: {error.message}") from error
         allocation.check(settings, self._webhooks)
         if settings.certificates is not None:
             certificate_rules.check_form(kind, settings.certificates)
