@@ -14,7 +14,7 @@ ONCE := pki custody gateway fuzz durability hostile benchmark cli agent clients 
   provisioning_https.py provisioning_refusals.py schemathesis.py websocket.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-postgresql coverage up bench herd fuzz hostile lint format lock clean
+.PHONY: help install demo test test-postgresql coverage up bench herd fuzz hostile crashes lint format lock clean
 
 help:  ## Show this help
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -53,6 +53,10 @@ fuzz: .venv-fuzz/.installed  ## Fuzz each target for FUZZ_SECONDS (600) seconds
 
 hostile: .venv/.installed-test  ## Serve 500 honest devices while everybody else attacks (some 20 min)
 	@HOSTILE=full $(BIN)/python -m pytest tests/hostile
+
+crashes: .venv/.installed-test  ## Kill servers and cut their power more often than the tests do (3 min)
+	@tools/debian-packages test
+	@CRASHES=full $(BIN)/python -m pytest tests/crashes tests/durability
 
 lint: .venv/.installed-test  ## Check style and types
 	@$(BIN)/ruff check .
