@@ -105,9 +105,15 @@ class MqttLine:
         """Connects, from an address of this machine, and subscribes to the answers."""
         line = cls(*await _dial(door, context, source))
         username = f"{device.scope}/registrations/{device.id}/api-version={_API_VERSION}"
-        await line._connect(Connect(device.id, username=username, password=device.token.encode()))
-        line._send(Subscribe(1, ((_ANSWERS, 0),)))
-        assert isinstance(await line._receive(), Suback)
+        try:
+            await line._connect(
+                Connect(device.id, username=username, password=device.token.encode())
+            )
+            line._send(Subscribe(1, ((_ANSWERS, 0),)))
+            assert isinstance(await line._receive(), Suback)
+        except BaseException:  # a device that has lost patience hangs up
+            line.close()
+            raise
         return line
 
     @classmethod

@@ -202,7 +202,10 @@ class Load:
                         line = await MqttLine.to_provisioning(
                             self._mqtt, self._stranger, device, source
                         )
-                        await line.register(device)
+                        try:
+                            await line.register(device)
+                        finally:
+                            line.close()
                 except (OSError, TimeoutError, ComeBack) as error:
                     if time.perf_counter() - begin > _GIVE_UP:
                         return None
@@ -211,7 +214,6 @@ class Load:
                     self._retries += 1
                     await asyncio.sleep(max(told or 0.0, back_off))
                 else:
-                    line.close()
                     return time.perf_counter() - begin
             raise AssertionError  # there is always one more attempt
 

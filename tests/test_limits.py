@@ -29,6 +29,7 @@ TLS = {
     "handshake_seconds": ("handshake", 20.5),
     "handshake_bytes": ("handshake_bytes", 5000),
     "handshake_steps": ("handshake_steps", 9),
+    "handshake_wait_seconds": ("handshake_wait", 2.5),
     "max_handshakes": ("handshakes", 3),
     "max_handshakes_per_source": ("handshakes_per_source", 3),
     "max_strangers_per_source": ("strangers_per_source", 3),

@@ -37,6 +37,7 @@ def tls_limits(settings: Settings, files: int) -> TlsLimits:
     return TlsLimits(
         first_flight=settings.first_flight_seconds,
         handshake=settings.handshake_seconds,
+        handshake_wait=settings.handshake_wait_seconds,
         handshake_bytes=settings.handshake_bytes,
         handshake_steps=settings.handshake_steps,
         handshakes=settings.max_handshakes,

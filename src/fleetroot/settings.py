@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     failures_per_source_per_second: float = Field(default=20.0, gt=0)
     first_flight_seconds: float = Field(default=5.0, gt=0)
     handshake_seconds: float = Field(default=15.0, gt=0)
+    handshake_wait_seconds: float = Field(default=10.0, gt=0)
     handshake_bytes: int = Field(default=32 * 1024, ge=4096)
     handshake_steps: int = Field(default=32, ge=8)
     connect_seconds: float = Field(default=10.0, gt=0)

@@ -300,6 +300,12 @@ ADVICE: Final[dict[str, str]] = {
     RefusalReason.PROXY_HEADER.value: "The balancer must send PROXY protocol version 2.",
     RefusalReason.UNTRUSTED_PROXY.value: "It came past the balancers of `trusted_proxies`.",
     RefusalReason.PEER_CLOSED.value: "The peer went away during the handshake: a health check?",
+    RefusalReason.BUSY.value: (
+        "More handshakes wait than the server makes in `handshake_wait_seconds`: devices try again."
+    ),
+    RefusalReason.KEPT_WAITING.value: (
+        "It left while it waited for the server, busy with others' handshakes; devices try again."
+    ),
     RefusalReason.STOPPING.value: _LATER,
     # By code, where the reason is made of the request.
     **{code.name: "The device was told what is wrong: read the detail." for code in ErrorCode},

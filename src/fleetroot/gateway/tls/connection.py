@@ -4,8 +4,7 @@ Theory of operation. The TCP transport (`raw`) calls us with ciphertext in a buf
 connections of the listener share. We push it through OpenSSL, which sits between two memory BIOs,
 and call the application with plaintext before we return, so nothing waits between the two layers:
 
-- Handshakes take turns, one step for each turn of the loop, so that those who have an open
-  connection are served between any two (docs/decisions/0006-one-loop.md).
+- Handshakes take turns, one step for each turn of the loop (`turns`).
 - Incoming bytes are decrypted and delivered at once. An application that pauses reading pauses
   the TCP transport, and so the peer.
 - Outgoing bytes are encrypted at once and wait in the TCP transport's buffer only. Its
@@ -21,7 +20,8 @@ to CLOSING the application hears `connection_lost` once and the OpenSSL object i
 connection may linger there for a moment: bytes that the peer had already sent would otherwise
 make the kernel reset the connection and throw away the last that we said, an alert or a `413`.
 
-There is no task per connection, and one timer at most.
+There is no task per connection, and one timer at most. The time limits of a handshake are the
+peer's: while bytes that OpenSSL can go on with wait for their turn, its clock stands.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ _RECORD_SIZE = 16 * 1024
 _CIPHERTEXT_SIZE = 2 * PIECE_SIZE
 
 
+# Whoever leaves after so many seconds of waiting for its turn left because we were busy.
+_KEPT_WAITING: Final = 1.0
+
 # What the application may ask about TLS; each is read when it asks.
 _OF_OPENSSL: Final[dict[str, Callable[[SSL.Connection], object]]] = {
     "peer_chain": read_peer_chain,
@@ -69,7 +72,9 @@ class TlsConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_answered",
+        "_began",
         "_due",
+        "_due_since",
         "_error",
         "_handshake",
         "_held",
@@ -103,7 +108,9 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
         self._reading_paused = False
+        self._began = 0.0  # by the loop's clock; moved on by what we kept the peer waiting
         self._due = b""  # of the handshake, until its turn
+        self._due_since = 0.0
         self._held = b""  # records that go out with the next
         self._answered = False  # the first flight was here and has been answered
         self._peer_closed = False  # the peer's close_notify has come
@@ -129,7 +136,8 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._handshake = Handshake(
             limits, self._new_ssl, self._take_proxy_header if owner.expects_proxy_header else None
         )
-        self._timer = owner.loop.call_later(limits.first_flight, self._on_first_flight_timer)
+        self._began = owner.loop.time()
+        self._timer = owner.loop.call_later(limits.first_flight, self._check_time)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         # Shared, which is safe because the loops fill it and call `buffer_updated` in one go.
@@ -144,6 +152,8 @@ class TlsConnection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self._tcp_eof = True
+        if not self._answered and self._was_kept_waiting():
+            return False  # nobody is there for an answer
         self.take_turn()
         if self._state is not _State.OPEN:
             return False
@@ -154,7 +164,8 @@ class TlsConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._handshake is not None:
-            self._refuse(RefusalReason.PEER_CLOSED)
+            waited = self._was_kept_waiting()
+            self._refuse(RefusalReason.KEPT_WAITING if waited else RefusalReason.PEER_CLOSED)
         self._state = _State.CLOSING
         self._stop_timer()
         self._owner.gone(self)
@@ -176,13 +187,29 @@ class TlsConnection(asyncio.BufferedProtocol):
         if len(self._due) > self._owner.limits.handshake_bytes:
             self.take_turn()  # is refused for it
         elif not waits:
-            self._owner.wait_for_turn(self)
+            self._due_since = self._owner.loop.time()
+            reason = self._owner.wait_for_turn(self, begins=not self._answered)
+            if reason is not None:
+                self._refuse(reason)
 
-    def take_turn(self) -> None:
-        """Goes on with the handshake, if anything came that it can go on with."""
+    def take_turn(self) -> bool:
+        """Goes on with the handshake, if anything came that it can go on with, and says whether it
+        did.
+        """
         due, self._due = self._due, b""
-        if due and self._handshake is not None:
-            self._receive_handshake(self._handshake, memoryview(due))
+        handshake = self._handshake
+        if not due or handshake is None:
+            return False
+        waited, steps = self._owner.loop.time() - self._due_since, handshake.steps
+        if not self._answered and waited > self._owner.limits.handshake_wait:
+            self._refuse(RefusalReason.BUSY)
+            return False
+        self._receive_handshake(handshake, memoryview(due))
+        if handshake.steps > steps:  # or else who sends bytes singly would stop its clock
+            self._began += waited
+        if self._timer is None and self._handshake is not None:
+            self._check_time()
+        return True
 
     def _receive_handshake(self, handshake: Handshake, data: memoryview) -> None:
         try:
@@ -238,14 +265,24 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._lost = False
         self.application.connection_made(TlsTransport(self))
 
-    def _on_first_flight_timer(self) -> None:
-        if not self._answered:
+    def _check_time(self) -> None:
+        """The timer of the handshake."""
+        self._timer = None
+        if self._due:
+            return  # its turn comes, and looks again
+        limits, loop = self._owner.limits, self._owner.loop
+        limit = limits.handshake if self._answered else limits.first_flight
+        left = self._began + limit - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._check_time)
+        elif self._answered:
+            self._refuse(RefusalReason.HANDSHAKE_TIMEOUT)
+        else:
             self._refuse(RefusalReason.FIRST_FLIGHT_TIMEOUT)
-            return
-        limits = self._owner.limits
-        self._timer = self._owner.loop.call_later(
-            limits.handshake - limits.first_flight, self._refuse, RefusalReason.HANDSHAKE_TIMEOUT
-        )
+
+    def _was_kept_waiting(self) -> bool:
+        waiting = bool(self._due) and self._handshake is not None
+        return waiting and self._owner.loop.time() - self._due_since >= _KEPT_WAITING
 
     def _refuse(self, reason: RefusalReason, detail: str = "") -> None:
         self._handshake = None

@@ -35,6 +35,7 @@ class Handshake:
     Attributes:
         ssl: OpenSSL's state; None until the first bytes of the handshake are here.
         records: those that the peer has sent.
+        steps: that OpenSSL has made.
         done: the handshake is finished.
     """
 
@@ -44,10 +45,10 @@ class Handshake:
         "_on_proxy_header",
         "_proxy",
         "_received",
-        "_steps",
         "done",
         "records",
         "ssl",
+        "steps",
     )
 
     def __init__(
@@ -72,7 +73,7 @@ class Handshake:
         self._proxy = ProxyHeaderParser() if on_proxy_header else None
         self.records = RecordCounter()
         self._received = 0
-        self._steps = 0
+        self.steps = 0
 
     def receive(self, data: memoryview) -> memoryview:
         """Takes bytes from the peer; gives back those that came after the handshake's end.
@@ -115,8 +116,8 @@ class Handshake:
         return memoryview(rest)
 
     def _step(self, ssl: SSL.Connection) -> None:
-        self._steps += 1
-        if self._steps > self._limits.handshake_steps:
+        self.steps += 1
+        if self.steps > self._limits.handshake_steps:
             raise HandshakeError(RefusalReason.TOO_MANY_STEPS)
         try:
             ssl.do_handshake()

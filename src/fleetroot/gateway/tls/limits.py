@@ -17,7 +17,10 @@ class TlsLimits:
 
     Attributes:
         first_flight: seconds from accept until the whole ClientHello is here.
-        handshake: seconds from accept until the handshake is done.
+        handshake: seconds from accept until the handshake is done. In neither of the two the time
+            counts that a peer's flight waited for its turn.
+        handshake_wait: seconds that a ClientHello may wait for its turn; one that would wait for
+            longer, by the pace of the last turns, is not let wait.
         handshake_bytes: most bytes taken from a peer before the handshake is done. OpenSSL works
             on certificates before we can refuse them: a hundred of them cost 100 ms of CPU.
         handshake_steps: most reads that complete a TLS record before the handshake is done, each
@@ -37,6 +40,7 @@ class TlsLimits:
 
     first_flight: float = 5.0
     handshake: float = 15.0
+    handshake_wait: float = 10.0
     handshake_bytes: int = 32 * 1024
     handshake_steps: int = 32
     handshakes: int = 2048
@@ -65,6 +69,8 @@ class RefusalReason(StrEnum):
     PROXY_HEADER = "proxy-header"
     UNTRUSTED_PROXY = "untrusted-proxy"
     PEER_CLOSED = "peer-closed"
+    BUSY = "busy"
+    KEPT_WAITING = "kept-waiting"
     STOPPING = "stopping"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from fleetroot.gateway.tls.limits import (
     is_within,
     source_of,
 )
+from fleetroot.gateway.tls.turns import Turns
 
 # A fleet reconnects all at once after a network fault; the kernel cuts this to net.core.somaxconn.
 _BACKLOG = 4096
@@ -49,6 +50,7 @@ class TlsListener:
     """One TLS port and all of its connections. Belongs to the event loop that starts it."""
 
     loop: asyncio.AbstractEventLoop
+    _turns: Turns
 
     def __init__(
         self,
@@ -96,7 +98,6 @@ class TlsListener:
         self._sources: Counter[str] = Counter()
         self._strangers: dict[TlsConnection, str] = {}  # nobody has vouched for, with their source
         self._strangers_of: Counter[str] = Counter()
-        self._turns: deque[TlsConnection] = deque()
         self._completed = 0
         self._refused = 0
         self._all_gone = asyncio.Event()
@@ -123,6 +124,7 @@ class TlsListener:
             OSError: the address cannot be bound.
         """
         self.loop = asyncio.get_running_loop()
+        self._turns = Turns(self.loop, self.limits.handshake_wait)
         listening = await bind(self._host, self._port, reuse_port=self._reuse_port)
         self._port = listening.getsockname()[1]
         self._server = await self.loop.create_server(
@@ -190,17 +192,8 @@ class TlsListener:
         self._strangers[connection] = source
         return None
 
-    def wait_for_turn(self, connection: TlsConnection) -> None:
-        self._turns.append(connection)
-        if len(self._turns) == 1:
-            self.loop.call_soon(self._next_turn)
-
-    def _next_turn(self) -> None:
-        """One handshake step, and not sooner than the next turn of the loop another one."""
-        connection = self._turns.popleft()
-        if self._turns:
-            self.loop.call_soon(self._next_turn)
-        connection.take_turn()
+    def wait_for_turn(self, connection: TlsConnection, *, begins: bool) -> RefusalReason | None:
+        return None if self._turns.add(connection, begins=begins) else RefusalReason.BUSY
 
     def handshake_done(self, connection: TlsConnection) -> None:
         self._completed += 1

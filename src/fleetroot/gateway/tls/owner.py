@@ -39,8 +39,8 @@ class Owner(Protocol):
     def admit_source(self, connection: TlsConnection) -> RefusalReason | None:
         """The source of an admitted connection (`peer`) is known; None lets it go on."""
 
-    def wait_for_turn(self, connection: TlsConnection) -> None:
-        """Calls the connection's `take_turn` when those that came before it had theirs."""
+    def wait_for_turn(self, connection: TlsConnection, *, begins: bool) -> RefusalReason | None:
+        """Calls the connection's `take_turn` when it is its turn; None lets it wait for that."""
 
     def handshake_done(self, connection: TlsConnection) -> None:
         """An admitted connection has finished its handshake."""
