@@ -41,11 +41,11 @@ coverage: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Ru
 up: .venv/.installed  ## Start a server on ./data
 	@$(BIN)/fleetroot up
 
-bench: .venv/.installed  ## Print the benchmark table (10 min; ARGS="connect room": parts of it)
+bench: .venv/.installed  ## Print the benchmark table (11 min; ARGS="connect room": parts of it)
 	@tools/debian-packages bench
 	@$(BIN)/python -m bench $(ARGS)
 
-herd: .venv/.installed  ## Let 10,000 devices arrive at once (10 min at most)
+herd: .venv/.installed  ## Let 10,000 devices arrive at once (1 min)
 	@$(BIN)/python -m bench herd
 
 fuzz: .venv-fuzz/.installed  ## Fuzz each target for FUZZ_SECONDS (600) seconds

@@ -30,7 +30,6 @@ from bench import (
 from bench.measure import Row, Scale
 
 _WIDTH: Final = 100
-_ALONE = ("herd",)  # takes as long as it takes: only where it is asked for
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
         "--store", type=Path, help="folder that keeps the large store from run to run"
     )
     parser.add_argument("--database-url", help="an empty PostgreSQL database, for its rows")
-    parser.add_argument("groups", nargs="*", help="which rows; without any, all but the herd")
+    parser.add_argument("groups", nargs="*", help="which rows; without any, all")
     arguments = parser.parse_args()
     wanted: list[str] = arguments.groups
     groups: dict[str, Callable[[Scale], list[Row]]] = {
@@ -64,7 +63,7 @@ def main() -> None:
     scale = Scale(rounds=arguments.rounds)
     start = time.monotonic()
     found: list[Row] = []
-    for name in wanted or [name for name in groups if name not in _ALONE]:
+    for name in wanted or groups:
         found += groups[name](scale)
     Console(width=_WIDTH).print(_table(found))
     print(

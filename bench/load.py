@@ -30,16 +30,13 @@ from bench.floor import CURVES, client_context
 _PATIENCE = 30.0  # seconds of one attempt of a device of a herd, as SDKs have it
 _LONGEST = 30.0  # that it waits before the next
 _GIVE_UP = 600.0
-# Of them at a time: more than the server takes, and as many as one process can be without making
-# the server wait. Whoever waits for it here waits on its own time.
-_DIALLING = 3000
 
 
 class Job(StrEnum):
     """What devices do.
 
     `ONBOARD`: TLS, attestation, CSR, certificate, over MQTT; every device once.
-    `HERD`: the same, all of them at once, each from an address of its own, until it is in.
+    `HERD`: the same, all of them at once, each until it is in.
     `ISSUE`: the same over kept MQTT connections, again and again.
     `ISSUE_HTTPS`: and over kept-alive HTTPS.
     `CONNECT`: TLS with an operational certificate, CONNECT to the hub, leave.
@@ -64,6 +61,7 @@ class Order:
         devices: how many there are.
         at_once: how many are at work at a time.
         times: how often each registers, on a kept line.
+        addresses: that a herd comes from.
         broker: connect to this port instead of the hub; another broker with the same devices.
         broker_trust: the CA (PEM) of that broker.
     """
@@ -74,6 +72,7 @@ class Order:
     devices: int
     at_once: int = 32
     times: int = 1
+    addresses: int = 1
     broker: int | None = None
     broker_trust: str = ""
 
@@ -192,13 +191,13 @@ class Load:
         # A handshake that was cut is told twice: by the attempt, and by a future of the loop's own.
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         begin, self._retries = time.perf_counter(), 0
-        gate = asyncio.Semaphore(_DIALLING)
 
         async def until_in(number: int, device: Device) -> float | None:
-            source = f"127.{1 + number // 64516}.{1 + number // 254 % 254}.{1 + number % 254}"
+            place = number % self._order.addresses
+            source = f"127.{1 + place // 64516}.{1 + place // 254 % 254}.{1 + place % 254}"
             for attempt in count():
                 try:
-                    async with gate, asyncio.timeout(_PATIENCE):
+                    async with asyncio.timeout(_PATIENCE):
                         line = await MqttLine.to_provisioning(
                             self._mqtt, self._stranger, device, source
                         )

@@ -20,7 +20,8 @@ class Scale:
         curves: of the devices' keys.
         rounds: that count; one more warms up.
         batch: operations of one side in one round.
-        herd: devices that arrive at once.
+        herd: devices that arrive at once, each from an address of its own.
+        behind_nat: the same, all from one address.
         idle: connections whose memory is measured.
         stored: devices in the large store.
         few: in the small one beside it.
@@ -31,6 +32,7 @@ class Scale:
     rounds: int = 7
     batch: int = 300
     herd: int = 10_000
+    behind_nat: int = 1_000
     idle: int = 1000
     stored: int = 1_000_000
     few: int = 1_000

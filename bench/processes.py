@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -33,8 +34,14 @@ DATABASE_FILE: Final = "fleetroot.db"  # in a data folder
 class Server:
     """`fleetroot up` on free ports."""
 
-    def __init__(self, data: Path, *options: str) -> None:
-        """Starts it on a data folder, and waits until it is ready."""
+    def __init__(self, data: Path, *options: str, one_source: bool = True) -> None:
+        """Starts it on a data folder, and waits until it is ready.
+
+        Args:
+            data: the folder.
+            options: of `fleetroot up`.
+            one_source: one address may have a whole fleet; or else it has what it has by default.
+        """
         start = time.perf_counter()
         self.bootstrap = data / "bootstrap.json"
         program = str(Path(sys.executable).with_name("fleetroot"))
@@ -42,17 +49,32 @@ class Server:
         self._process = subprocess.Popen(
             [program, "up", "--data", str(data), *ports, "--log-level", "warning", *options],
             stdout=subprocess.PIPE,
-            env=os.environ | _ONE_SOURCE,
+            env=os.environ | (_ONE_SOURCE if one_source else {}),
             text=True,
         )
         self.pid = self._process.pid
         assert "ready" in _pipe(self._process.stdout).readline()
+        self.get("/healthz")
+        self.start_up_seconds = time.perf_counter() - start
+
+    def get(self, path: str) -> str:
+        """What an open path of the HTTPS port answers."""
         bootstrap = json.loads(self.bootstrap.read_text())
         trust = ssl.create_default_context(cafile=bootstrap["serverCaFile"])
-        url = f"https://{bootstrap['bind']}:{bootstrap['httpsPort']}/healthz"
+        url = f"https://{bootstrap['bind']}:{bootstrap['httpsPort']}{path}"
         with urllib.request.urlopen(url, context=trust) as answer:
             assert answer.status == 200
-        self.start_up_seconds = time.perf_counter() - start
+            text: str = answer.read().decode()
+        return text
+
+    def refusals(self) -> dict[str, int]:
+        """How many were refused since the start, by reason."""
+        found = re.findall(
+            r'^fleetroot_refusals_total\{.*reason="(.*?)"\} (\S+)$',
+            self.get("/metrics"),
+            re.MULTILINE,
+        )
+        return {reason: int(float(count)) for reason, count in found}
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -60,19 +82,19 @@ class Server:
 
 
 @contextmanager
-def new_server(*options: str) -> Iterator[Server]:
-    """A server in a fresh folder."""
+def new_server(*options: str, one_source: bool = True) -> Iterator[Server]:
+    """A server in a fresh folder; see `Server`."""
     with (
         tempfile.TemporaryDirectory(prefix="fleetroot-bench-") as folder,
-        server_on(Path(folder) / "data", *options) as server,
+        server_on(Path(folder) / "data", *options, one_source=one_source) as server,
     ):
         yield server
 
 
 @contextmanager
-def server_on(data: Path, *options: str) -> Iterator[Server]:
-    """A server on a folder that stays."""
-    server = Server(data, *options)
+def server_on(data: Path, *options: str, one_source: bool = True) -> Iterator[Server]:
+    """A server on a folder that stays; see `Server`."""
+    server = Server(data, *options, one_source=one_source)
     try:
         yield server
     finally:

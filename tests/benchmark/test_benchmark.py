@@ -18,7 +18,15 @@ from bench.store import large_store
 from softhsm import needs_softhsm
 
 TINY = Scale(
-    curves=("P-256",), rounds=1, batch=8, herd=20, idle=10, stored=300, few=150, revoked=(20, 40)
+    curves=("P-256",),
+    rounds=1,
+    batch=8,
+    herd=150,
+    behind_nat=80,
+    idle=10,
+    stored=300,
+    few=150,
+    revoked=(20, 40),
 )
 
 
@@ -59,9 +67,12 @@ def test_onboardings_are_timed_at_full_and_at_half_load():
     assert [" / s" in row.measured for row in sane(pace.rows(TINY))] == [True, False]
 
 
-def test_every_device_of_a_herd_is_provisioned():
-    arrived, _ = sane(herd.rows(TINY))
-    assert arrived.measured.startswith(f"{TINY.herd} in after ")
+def test_every_device_of_a_herd_is_provisioned_and_each_behind_a_nat():
+    arrived, _, behind_nat, _ = sane(herd.rows(TINY))
+    assert arrived.measured.startswith("150 in after ")
+    assert "refused: none" in arrived.beside
+    assert behind_nat.measured.startswith("80 in after ")
+    assert "too-many-failures" not in behind_nat.beside
 
 
 def test_start_up_and_idle_memory_are_measured():
