@@ -41,7 +41,7 @@ coverage: .venv/.installed-test .venv-sdk/.installed .node-sdk/.installed  ## Ru
 up: .venv/.installed  ## Start a server on ./data
 	@$(BIN)/fleetroot up
 
-bench: .venv/.installed  ## Print the benchmark table (11 min; ARGS="connect room": parts of it)
+bench: .venv/.installed  ## Print the benchmark table (14 min; ARGS="connect room": parts of it)
 	@tools/debian-packages bench
 	@$(BIN)/python -m bench $(ARGS)
 

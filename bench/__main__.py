@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    attestation,
     connect,
+    enrollments,
     herd,
     imports,
     large,
@@ -37,16 +40,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=Scale().rounds, help="rounds that count")
     parser.add_argument(
-        "--store", type=Path, help="folder that keeps the large store from run to run"
+        "--store", type=Path, help="folder that keeps the large stores from run to run"
     )
     parser.add_argument("--database-url", help="an empty PostgreSQL database, for its rows")
     parser.add_argument("groups", nargs="*", help="which rows; without any, all")
     arguments = parser.parse_args()
-    wanted: list[str] = arguments.groups
-    groups: dict[str, Callable[[Scale], list[Row]]] = {
+    with tempfile.TemporaryDirectory(prefix="fleetroot-bench-") as made:
+        groups = _groups(arguments.store or Path(made), arguments.database_url)
+        if unknown := set(arguments.groups) - set(groups):
+            parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(groups)}")
+        scale = Scale(rounds=arguments.rounds)
+        start = time.monotonic()
+        found: list[Row] = []
+        for name in arguments.groups or groups:
+            found += groups[name](scale)
+    Console(width=_WIDTH).print(_table(found))
+    print(
+        f"{time.monotonic() - start:.0f} s in all, load average {os.getloadavg()[0]:.1f}; ratios"
+        f" are medians of {scale.rounds} rounds; CPU-s: of the serving process alone"
+    )
+
+
+def _groups(store: Path, database_url: str | None) -> dict[str, Callable[[Scale], list[Row]]]:
+    """The rows by name, in their order."""
+    return {
         "room": room.rows,
         "wire": wire.mqtt_rows,
         "https": wire.https_rows,
+        "attestation": attestation.rows,
         "connect": connect.rows,
         "pace": pace.rows,
         "herd": herd.rows,
@@ -54,22 +75,11 @@ def main() -> None:
         "revocation": revocation.rows,
         "pkcs11": pkcs11.rows,
         "import": imports.rows,
-        "large": lambda scale: large.rows(scale, arguments.store),
-        "pages": lambda scale: pages.rows(scale, arguments.store),
-        "postgresql": lambda scale: postgresql.rows(scale, arguments.database_url),
+        "enrollments": lambda scale: enrollments.rows(scale, store),
+        "large": lambda scale: large.rows(scale, store),
+        "pages": lambda scale: pages.rows(scale, store),
+        "postgresql": lambda scale: postgresql.rows(scale, database_url),
     }
-    if unknown := set(wanted) - set(groups):
-        parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(groups)}")
-    scale = Scale(rounds=arguments.rounds)
-    start = time.monotonic()
-    found: list[Row] = []
-    for name in wanted or groups:
-        found += groups[name](scale)
-    Console(width=_WIDTH).print(_table(found))
-    print(
-        f"{time.monotonic() - start:.0f} s in all, load average {os.getloadavg()[0]:.1f}; ratios"
-        f" are medians of {scale.rounds} rounds; CPU-s: of the serving process alone"
-    )
 
 
 def _table(rows: list[Row]) -> Table:

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from bench.floor import CURVES, HandshakeFloor
+from bench.floor import CURVES, HandshakeFloor, operational_pem
 from bench.load import Job
 from bench.measure import Row, Scale, Side, rate, ratio, take_turns
 from bench.processes import (
@@ -34,7 +34,7 @@ def rows(scale: Scale) -> list[Row]:
 
 
 def _of_curve(server: Server, scale: Scale, curve: str) -> list[Row]:
-    floor = HandshakeFloor(CURVES[curve])
+    floor = HandshakeFloor(operational_pem(CURVES[curve]))
     with ExitStack() as running:
         load = running.enter_context(generator(server, Job.CONNECT, curve, scale.batch))
         sides: list[Side] = [lambda: floor.seconds(_FLOORS), lambda: load.cost(server.pid)]

@@ -1,4 +1,4 @@
-"""Devices of the load generator, and the two kinds of line that they have to a server."""
+"""Devices of the load generator, and the kinds of line that they have to a server."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import base64
 import json
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from websockets import Subprotocol
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.uri import parse_uri
 
 from bench.floor import client_context, make_csr, to_pem
-from fleetroot import sas
+from bench.tpm import Tpm, new_token
 from fleetroot.gateway.mqtt import (
     Connack,
     ConnackCode,
@@ -54,29 +57,43 @@ class ComeBack(Exception):
 
 
 class Device:
-    """One device: a key, a token and a CSR, made beforehand."""
+    """One device: a key and a CSR, made beforehand, and what it attests with.
+
+    Attributes:
+        onboarding: what it dials the provisioning service with.
+        token: of a symmetric key, or of the last answer of its TPM; without it, nothing is sent.
+        tpm: the keys of its TPM.
+        context: what it dials its hub with, once it has its operational certificate.
+    """
 
     def __init__(
-        self, bootstrap: dict[str, Any], device_id: str, key: ec.EllipticCurvePrivateKey
+        self,
+        bootstrap: dict[str, Any],
+        device_id: str,
+        key: ec.EllipticCurvePrivateKey,
+        stranger: ssl.SSLContext,
     ) -> None:
         self.id = device_id
+        self.key = key
         self.scope = bootstrap["provisioning"]["idScope"]
         self.hub = bootstrap["hub"]["hostName"]
-        self.token = sas.sign_token(
-            f"{self.scope}/registrations/{device_id}",
-            sas.derive_device_key(
-                base64.b64decode(bootstrap["enrollmentGroup"]["primaryKey"]), device_id
-            ),
-            datetime.now(UTC) + timedelta(hours=6),
-        )
-        self.body = json.dumps({"registrationId": device_id, "csr": make_csr(device_id, key)})
+        self.resource = f"{self.scope}/registrations/{device_id}"
+        self.onboarding = stranger
+        self.token: str | None = None
+        self.tpm: Tpm | None = None
         self.context: ssl.SSLContext | None = None
-        self._key = key
+        self._asked = {"registrationId": device_id, "csr": make_csr(device_id, key)}
+
+    @property
+    def body(self) -> str:
+        """Of its registration, JSON."""
+        told = {} if self.tpm is None else {"tpm": self.tpm.told}
+        return json.dumps(self._asked | told)
 
     def certify(self, state: dict[str, Any], trust: str) -> None:
         """Takes the operational certificate out of a registration; sends the leaf only."""
         leaf = x509.load_der_x509_certificate(base64.b64decode(state["issuedCertificateChain"][0]))
-        self.context = client_context(trust, to_pem(self._key, leaf))
+        self.context = client_context(trust, to_pem(self.key, leaf))
 
 
 class ProvisioningLine(Protocol):
@@ -89,10 +106,60 @@ class ProvisioningLine(Protocol):
     def close(self) -> None: ...
 
 
+class WebSocketStream:
+    """A WebSocket as a stream of bytes, both its reader and its writer; a write is a message."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, door: Door
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        uri = parse_uri(f"wss://{door.host_name}:{door.port}/$iothub/websocket")
+        self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol("mqtt")])
+
+    @classmethod
+    async def open(cls, door: Door, context: ssl.SSLContext) -> Self:
+        """Dials, and shakes hands."""
+        stream = cls(*await _dial(door, context), door)
+        stream._protocol.send_request(stream._protocol.connect())
+        stream._flush()
+        while not stream._protocol.events_received():
+            stream._protocol.receive_data(await stream._reader.readuntil(b"\r\n\r\n"))
+        assert stream._protocol.handshake_exc is None
+        return stream
+
+    async def read(self, size: int) -> bytes:
+        while True:
+            data = b"".join(
+                each.data for each in self._protocol.events_received() if isinstance(each, Frame)
+            )
+            if data:
+                return data
+            received = await self._reader.read(size)
+            if not received:
+                return b""
+            self._protocol.receive_data(received)
+
+    def write(self, data: bytes) -> None:
+        self._protocol.send_binary(data)
+        self._flush()
+
+    def close(self) -> None:
+        """Without a closing handshake, as a device that loses its network."""
+        self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer.write(b"".join(self._protocol.data_to_send()))
+
+
 class MqttLine:
     """A device's MQTT connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader | WebSocketStream,
+        writer: asyncio.StreamWriter | WebSocketStream,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._decoder = Decoder(1024 * 1024)
@@ -100,20 +167,23 @@ class MqttLine:
 
     @classmethod
     async def to_provisioning(
-        cls, door: Door, context: ssl.SSLContext, device: Device, source: str | None = None
+        cls, door: Door, device: Device, source: str | None = None
     ) -> MqttLine:
         """Connects, from an address of this machine, and subscribes to the answers."""
-        line = cls(*await _dial(door, context, source))
-        username = f"{device.scope}/registrations/{device.id}/api-version={_API_VERSION}"
+        line = cls(*await _dial(door, device.onboarding, source))
         try:
-            await line._connect(
-                Connect(device.id, username=username, password=device.token.encode())
-            )
-            line._send(Subscribe(1, ((_ANSWERS, 0),)))
-            assert isinstance(await line._receive(), Suback)
+            await line._begin(device)
         except BaseException:  # a device that has lost patience hangs up
             line.close()
             raise
+        return line
+
+    @classmethod
+    async def over_websocket(cls, door: Door, device: Device) -> MqttLine:
+        """The same over WebSocket."""
+        stream = await WebSocketStream.open(door, device.onboarding)
+        line = cls(stream, stream)
+        await line._begin(device)
         return line
 
     @classmethod
@@ -139,6 +209,13 @@ class MqttLine:
 
     def close(self) -> None:
         self._writer.close()
+
+    async def _begin(self, device: Device) -> None:
+        username = f"{device.resource}/api-version={_API_VERSION}"
+        password = None if device.token is None else device.token.encode()
+        await self._connect(Connect(device.id, username=username, password=password))
+        self._send(Subscribe(1, ((_ANSWERS, 0),)))
+        assert isinstance(await self._receive(), Suback)
 
     async def _connect(self, connect: Connect) -> None:
         self._send(connect)
@@ -168,25 +245,32 @@ class HttpsLine:
         self._writer = writer
 
     @classmethod
-    async def to_provisioning(
-        cls, door: Door, context: ssl.SSLContext, _device: Device
-    ) -> HttpsLine:
+    async def to_provisioning(cls, door: Door, device: Device) -> HttpsLine:
         """Connects; HTTP needs no more."""
-        return cls(*await _dial(door, context))
+        return cls(*await _dial(door, device.onboarding))
 
     async def register(self, device: Device) -> dict[str, Any]:
-        path = f"/{device.scope}/registrations/{device.id}/register?api-version={_API_VERSION}"
+        status, answer = await self._ask(device)
+        if status == 401 and device.tpm is not None:  # its challenge
+            device.token = new_token(device.resource, device.tpm.open(answer["authenticationKey"]))
+            status, answer = await self._ask(device)
+        assert status == 200, answer
+        state: dict[str, Any] = answer["registrationState"]
+        return state
+
+    async def _ask(self, device: Device) -> tuple[int, dict[str, Any]]:
+        path = f"/{device.resource}/register?api-version={_API_VERSION}"
+        proof = "" if device.token is None else f"Authorization: {device.token}\r\n"
+        body = device.body
         self._writer.write(
-            f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {device.token}\r\n"
+            f"PUT {path} HTTP/1.1\r\nHost: localhost\r\n{proof}"
             "Content-Type: application/json\r\nConnection: keep-alive\r\n"
-            f"Content-Length: {len(device.body)}\r\n\r\n{device.body}".encode()
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         fields = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-        body = await self._reader.readexactly(int(fields["content-length"]))
-        assert head[0].split()[1] == "200", (head[0], body)
-        state: dict[str, Any] = json.loads(body)["registrationState"]
-        return state
+        answer = await self._reader.readexactly(int(fields["content-length"]))
+        return int(head[0].split()[1]), json.loads(answer)
 
     def close(self) -> None:
         self._writer.close()

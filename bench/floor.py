@@ -87,20 +87,25 @@ class CryptoFloor:
         return cpu_seconds(self.once, times)
 
 
+def operational_pem(device: Curve) -> bytes:
+    """What a device shows its hub: a key, and a leaf of a P-384 CA."""
+    authority = ec.generate_private_key(ec.SECP384R1())
+    key = ec.generate_private_key(device)
+    return to_pem(key, _certify("device", key.public_key(), "bench issuing CA", authority))
+
+
 class HandshakeFloor:
-    """One bare handshake with mutual TLS 1.3 over memory BIOs, with the settings, library and key
-    types of the server's own; the client is the load generator's. Only the server's steps count.
+    """One bare handshake with TLS 1.3 over memory BIOs, with the settings, library and key types of
+    the server's own; the client is the load generator's. Only the server's steps count.
     """
 
-    def __init__(self, device: Curve) -> None:
+    def __init__(self, client: bytes | None) -> None:
+        """`client`: the key and certificates (PEM) that the client shows; None: it shows none."""
         pki = ServerPki()
         self._server = make_context(
             ServerIdentity((pki.certificate,), pki.key), request_client_certificate=True
         )
-        authority = ec.generate_private_key(ec.SECP384R1())
-        key = ec.generate_private_key(device)
-        leaf = _certify("device", key.public_key(), "bench issuing CA", authority)
-        self._client = client_context(pki.trust, to_pem(key, leaf))
+        self._client = client_context(pki.trust, client)
 
     def once(self) -> float:
         """The CPU of the server's side, in seconds."""

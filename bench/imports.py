@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import sqlite3
-import ssl
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,7 +37,7 @@ def rows(scale: Scale) -> list[Row]:
     many = min(_MOST, 4 * scale.batch)
     with tempfile.TemporaryDirectory(prefix="fleetroot-bench-") as folder:
         bare = _Bare(Path(folder) / "bare.sqlite")
-        with server_on(Path(folder) / "data") as server, _client(server) as http:
+        with server_on(Path(folder) / "data") as server, server.operator() as http:
             importer = _Importer(server, http)
             return [
                 _row(scale, what, partial(bare.cost, many, seals), importer.side(make, many))
@@ -104,9 +103,7 @@ class _Importer:
             made = [make(f"bench-{next(self._numbers)}") for _ in range(many)]
             body = json.dumps({"enrollments": made})
             before = process_cpu(self._pid)
-            answer = self._http.post(
-                _PATH, content=body, headers={"content-type": "application/json"}
-            )
+            answer = self._http.post(_PATH, content=body)
             answer.raise_for_status()
             if answer.json()["created"] != many:
                 raise RuntimeError(f"rows were refused: {answer.text[:200]}")
@@ -147,13 +144,3 @@ def _without_keys(id_: str) -> dict[str, Any]:
 def _with_keys(id_: str) -> dict[str, Any]:
     keys = {f"{which}Key": sas.encode_key(sas.new_key()) for which in ("primary", "secondary")}
     return _enrollment(id_, {"type": "symmetricKey", "symmetricKey": keys})
-
-
-def _client(server: Server) -> httpx.Client:
-    told = json.loads(server.bootstrap.read_text())
-    return httpx.Client(
-        base_url=f"https://{told['bind']}:{told['httpsPort']}",
-        headers={"authorization": f"Bearer {told['adminToken']}"},
-        verify=ssl.create_default_context(cafile=told["serverCaFile"]),
-        timeout=60,
-    )

@@ -20,17 +20,14 @@ _JOBS = {
 _LINES = 64
 
 
-def rows(scale: Scale, folder: Path | None) -> list[Row]:
+def rows(scale: Scale, folder: Path) -> list[Row]:
     """A row for each job, and one for starting on a large store.
 
     Args:
         scale: how much is done.
-        folder: where the large store is kept; None makes it anew in a temporary folder.
+        folder: where the large store is kept.
     """
     with ExitStack() as running:
-        if folder is None:
-            made = tempfile.TemporaryDirectory(prefix="fleetroot-bench-")
-            folder = Path(running.enter_context(made))
         large_data = large_store(folder, scale.stored)
         made = tempfile.TemporaryDirectory(prefix="fleetroot-bench-")
         small_data = Path(running.enter_context(made))

@@ -24,21 +24,22 @@ from typing import Any
 import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench.credentials import Attestation, Enroller, stored_id
 from bench.devices import ComeBack, Device, Door, HttpsLine, MqttLine, ProvisioningLine
 from bench.floor import CURVES, client_context
 
 _PATIENCE = 30.0  # seconds of one attempt of a device of a herd, as SDKs have it
 _LONGEST = 30.0  # that it waits before the next
 _GIVE_UP = 600.0
+_MOST_STORED = 100_000  # of a large store's enrollments, whose devices come
 
 
 class Job(StrEnum):
     """What devices do.
 
-    `ONBOARD`: TLS, attestation, CSR, certificate, over MQTT; every device once.
-    `HERD`: the same, all of them at once, each until it is in.
-    `ISSUE`: the same over kept MQTT connections, again and again.
-    `ISSUE_HTTPS`: and over kept-alive HTTPS.
+    `ONBOARD`: TLS, attestation, CSR, certificate; every device once.
+    `HERD`: the same over MQTT, all of them at once, each until it is in.
+    `ISSUE`: the same over kept connections, again and again.
     `CONNECT`: TLS with an operational certificate, CONNECT to the hub, leave.
     `IDLE`: the same, and stay.
     """
@@ -46,9 +47,16 @@ class Job(StrEnum):
     ONBOARD = "onboard"
     HERD = "herd"
     ISSUE = "issue"
-    ISSUE_HTTPS = "issue-https"
     CONNECT = "connect"
     IDLE = "idle"
+
+
+class Wire(StrEnum):
+    """How devices speak to the provisioning service."""
+
+    MQTT = "MQTT"
+    WEBSOCKET = "WebSocket"
+    HTTPS = "HTTPS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,9 @@ class Order:
         at_once: how many are at work at a time.
         times: how often each registers, on a kept line.
         addresses: that a herd comes from.
+        wire: to the provisioning service.
+        attestation: of the devices.
+        stored: enrollments of the store, of which devices with a `STORED_KEY` have one each.
         broker: connect to this port instead of the hub; another broker with the same devices.
         broker_trust: the CA (PEM) of that broker.
     """
@@ -73,11 +84,22 @@ class Order:
     at_once: int = 32
     times: int = 1
     addresses: int = 1
+    wire: Wire = Wire.MQTT
+    attestation: Attestation = Attestation.GROUP_KEY
+    stored: int = 0
     broker: int | None = None
     broker_trust: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Order:
+        """What `to_json` made."""
+        fields = json.loads(text)
+        for name, kind in (("job", Job), ("wire", Wire), ("attestation", Attestation)):
+            fields[name] = kind(fields[name])
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +130,9 @@ class Load:
         self._trust = Path(self._bootstrap["serverCaFile"]).read_text() + order.broker_trust
         self._key = ec.generate_private_key(CURVES[order.curve])
         self._stranger = client_context(self._trust)  # a device without a certificate
+        self._enroller = Enroller(self._bootstrap, self._trust, order.attestation)
+        some = range(order.stored)
+        self._stored = random.sample(some, min(order.stored, _MOST_STORED))
         self._devices: list[Device] = []
         self._lines: list[tuple[Device, ProvisioningLine]] = []
         self._stayed: list[MqttLine] = []
@@ -118,18 +143,26 @@ class Load:
         order = self._order
         if self._devices and order.job not in (Job.ONBOARD, Job.HERD):
             return
-        tag = secrets.token_hex(6)  # the store may remember the devices of an earlier run
         self._devices = [
-            Device(self._bootstrap, f"{tag}-{number}", self._key) for number in range(order.devices)
+            Device(self._bootstrap, id_, self._key, self._stranger) for id_ in self._new_ids()
         ]
+        self._enroller.enroll(self._devices)
         match order.job:
-            case Job.ISSUE | Job.ISSUE_HTTPS:
+            case Job.ISSUE:
                 for device in self._devices:
                     self._lines.append((device, await self._provisioning(device)))
             case Job.CONNECT | Job.IDLE:
                 await self._each(self._get_certificate)
             case Job.ONBOARD | Job.HERD:
                 pass
+
+    def _new_ids(self) -> list[str]:
+        """Registration ids of devices that never came."""
+        devices = self._order.devices
+        if self._order.attestation is Attestation.STORED_KEY:
+            return [stored_id(self._stored.pop()) for _ in range(devices)]
+        tag = secrets.token_hex(6)  # the store may remember the devices of an earlier run
+        return [f"{tag}-{number}" for number in range(devices)]
 
     async def carry_out(self, per_second: float | None) -> Done:
         """Does the job once over: as fast as `at_once` allows, or with so many arrivals a second,
@@ -147,7 +180,7 @@ class Load:
                 took = await self._each(self._connect_and_leave)
             case Job.IDLE:
                 took = await self._each(self._stay)
-            case Job.ISSUE | Job.ISSUE_HTTPS:
+            case Job.ISSUE:
                 took = []
                 for _ in range(self._order.times):
                     took += await asyncio.gather(*(self._issue(*each) for each in self._lines))
@@ -198,9 +231,7 @@ class Load:
             for attempt in count():
                 try:
                     async with asyncio.timeout(_PATIENCE):
-                        line = await MqttLine.to_provisioning(
-                            self._mqtt, self._stranger, device, source
-                        )
+                        line = await MqttLine.to_provisioning(self._mqtt, device, source)
                         try:
                             await line.register(device)
                         finally:
@@ -225,15 +256,19 @@ class Load:
         return time.perf_counter() - start
 
     async def _onboard(self, device: Device) -> dict[str, Any]:
-        line = await MqttLine.to_provisioning(self._mqtt, self._stranger, device)
+        line = await self._provisioning(device)
         state = await line.register(device)
         line.close()
         return state
 
     async def _provisioning(self, device: Device) -> ProvisioningLine:
-        if self._order.job is Job.ISSUE_HTTPS:
-            return await HttpsLine.to_provisioning(self._https, self._stranger, device)
-        return await MqttLine.to_provisioning(self._mqtt, self._stranger, device)
+        match self._order.wire:
+            case Wire.MQTT:
+                return await MqttLine.to_provisioning(self._mqtt, device)
+            case Wire.WEBSOCKET:
+                return await MqttLine.over_websocket(self._https, device)
+            case Wire.HTTPS:
+                return await HttpsLine.to_provisioning(self._https, device)
 
     async def _get_certificate(self, device: Device) -> None:
         device.certify(await self._onboard(device), self._trust)
@@ -261,10 +296,10 @@ class Load:
 
 
 async def _main() -> None:
-    order = json.loads(sys.argv[1])
+    order = Order.parse(sys.argv[1])
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    load = Load(Order(**order | {"job": Job(order["job"])}))
+    load = Load(order)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         match line.split():

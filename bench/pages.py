@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import ssl
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,13 +26,7 @@ class Operator:
 
     def __init__(self, server: Server) -> None:
         self._pid = server.pid
-        told = json.loads(server.bootstrap.read_text())
-        self._http = httpx.Client(
-            base_url=f"https://{told['bind']}:{told['httpsPort']}",
-            headers={"authorization": f"Bearer {told['adminToken']}"},
-            verify=ssl.create_default_context(cafile=told["serverCaFile"]),
-            timeout=60,
-        )
+        self._http = server.operator()
         status = self._http.get("/fleetroot/status").json()
         self._authority = status["policies"][0]["issuingAuthority"]
         self._certificates = int(status["certificates"])
@@ -100,17 +91,14 @@ _ASKS: Final[dict[str, Callable[[Operator, Any], Page]]] = {
 }
 
 
-def rows(scale: Scale, folder: Path | None) -> list[Row]:
+def rows(scale: Scale, folder: Path) -> list[Row]:
     """A row for each kind of list.
 
     Args:
         scale: how much is stored, and how much is asked.
-        folder: where the stores are kept; None makes them anew in a temporary folder.
+        folder: where the stores are kept.
     """
     with ExitStack() as running:
-        if folder is None:
-            made = tempfile.TemporaryDirectory(prefix="fleetroot-bench-")
-            folder = Path(running.enter_context(made))
         few, many = (
             Operator(running.enter_context(server_on(data, "--pki-url", PKI_URL)))
             for data in (large_store(folder, scale.few), large_store(folder, scale.stored))

@@ -19,6 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
+import httpx
+
+from bench.credentials import operator
 from bench.floor import ServerPki, to_pem
 from bench.load import Done, Job, Order
 from bench.measure import process_cpu
@@ -75,6 +78,11 @@ class Server:
             re.MULTILINE,
         )
         return {reason: int(float(count)) for reason, count in found}
+
+    def operator(self) -> httpx.Client:
+        """Who may do everything on it."""
+        told = json.loads(self.bootstrap.read_text())
+        return operator(told, Path(told["serverCaFile"]).read_text())
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.floor import CURVES, CryptoFloor
-from bench.load import Job
+from bench.load import Job, Wire
 from bench.measure import Row, Scale, rate, ratio, take_turns
 from bench.processes import Server, generator, new_server
 
@@ -33,19 +33,27 @@ def https_rows(scale: Scale) -> list[Row]:
     """Issued over kept-alive HTTPS."""
     with new_server() as server:
         return [
-            _row(server, scale, Job.ISSUE_HTTPS, curve, "certificates over kept HTTPS", goal)
+            _row(server, scale, Job.ISSUE, curve, "certificates over kept HTTPS", Wire.HTTPS, goal)
             for curve, goal in _HTTPS_GOALS.items()
             if curve in scale.curves
         ]
 
 
-def _row(server: Server, scale: Scale, job: Job, curve: str, what: str, goal: str = "") -> Row:
+def _row(
+    server: Server,
+    scale: Scale,
+    job: Job,
+    curve: str,
+    what: str,
+    wire: Wire = Wire.MQTT,
+    goal: str = "",
+) -> Row:
     floor = CryptoFloor(CURVES[curve], ec.SECP384R1())
     shape = {"devices": scale.batch, "at_once": 32}
     if job is not Job.ONBOARD:
         lines = min(_KEPT_LINES, scale.batch)
         shape = {"devices": lines, "times": scale.batch // lines}
-    with generator(server, job, curve, **shape) as load:
+    with generator(server, job, curve, wire=wire, **shape) as load:
         bottom, used = take_turns(
             scale.rounds, lambda: floor.seconds(_FLOORS), lambda: load.cost(server.pid)
         )

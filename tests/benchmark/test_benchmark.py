@@ -5,16 +5,36 @@ what they compare is compared. How large a figure is, only `make bench` says.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bench import connect, herd, imports, large, pace, pages, pkcs11, rest, revocation, room, wire
+from bench import (
+    attestation,
+    connect,
+    enrollments,
+    herd,
+    imports,
+    large,
+    pace,
+    pages,
+    pkcs11,
+    rest,
+    revocation,
+    room,
+    wire,
+)
+from bench.credentials import Attestation, stored_id, stored_key
+from bench.enrollment_store import enrollment_store
 from bench.measure import Row, Scale, Spread, ratio, take_turns
 from bench.processes import DATABASE_FILE, mosquitto_program
 from bench.store import large_store
 
+from fleetroot.custody import MasterKeyConfig, Sealer, load_master_key
+from fleetroot.provisioning.enrollments import key_name
+from fleetroot.provisioning.model import EnrollmentKind
 from softhsm import needs_softhsm
 
 TINY = Scale(
@@ -40,6 +60,13 @@ def sane(rows: list[Row]) -> list[Row]:
 @pytest.mark.parametrize("rows", [room.rows, wire.mqtt_rows, wire.https_rows])
 def test_issuing_is_compared_with_its_crypto_floor(rows: Callable[[Scale], list[Row]]):
     assert all(row.ratio and "floor" in row.beside for row in sane(rows(TINY)))
+
+
+def test_attestations_are_compared_with_their_floor_over_every_wire_that_has_them():
+    found = sane(attestation.rows(TINY, [Attestation.CHAIN, Attestation.TPM]))
+    assert all(row.ratio and "floor" in row.beside for row in found)
+    wires = Counter(row.what.rpartition(", ")[2] for row in found)
+    assert wires == {"MQTT": 1, "WebSocket": 1, "HTTPS": 2}
 
 
 def test_connections_are_compared_with_the_bare_handshake_and_mosquitto():
@@ -90,12 +117,18 @@ def test_imports_are_compared_with_sealing_and_inserting():
     assert [bool(row.ratio) for row in sane(imports.rows(TINY))] == [True, True, True]
 
 
-def test_a_large_store_is_compared_with_a_new_one():
-    assert len([row for row in sane(large.rows(TINY, None)) if row.ratio]) == 3
+def test_many_enrollments_are_compared_with_few(tmp_path: Path):
+    found = sane(enrollments.rows(TINY, tmp_path))
+    assert [bool(row.ratio) for row in found] == [True, True, True]
+    assert all("150 enrolled" in row.beside for row in found)
 
 
-def test_pages_of_a_large_store_are_compared_with_those_of_a_small_one():
-    found = sane(pages.rows(TINY, None))
+def test_a_large_store_is_compared_with_a_new_one(tmp_path: Path):
+    assert len([row for row in sane(large.rows(TINY, tmp_path)) if row.ratio]) == 3
+
+
+def test_pages_of_a_large_store_are_compared_with_those_of_a_small_one(tmp_path: Path):
+    found = sane(pages.rows(TINY, tmp_path))
     assert [bool(row.ratio) for row in found] == [True, True, True, True]
     assert all("150 stored" in row.beside for row in found)
 
@@ -108,6 +141,20 @@ def test_a_large_store_is_made_once_and_kept(tmp_path: Path):
     made = database.stat().st_mtime_ns
     assert large_store(tmp_path, 50) / DATABASE_FILE == database
     assert database.stat().st_mtime_ns == made
+
+
+def test_each_of_many_enrollments_has_keys_of_its_own_that_the_server_opens(tmp_path: Path):
+    data = enrollment_store(tmp_path, 3)
+    master = Sealer(load_master_key(MasterKeyConfig(), data))
+    with closing(sqlite3.connect(data / DATABASE_FILE)) as connection:
+        found = connection.execute(
+            "SELECT service_id, enrollment_id, sealed_primary FROM enrollments"
+            " WHERE kind = 'individual'"
+        ).fetchall()
+    assert {id_ for _, id_, _ in found} == {stored_id(number) for number in range(3)}
+    for service, id_, sealed in found:
+        name = key_name(service, EnrollmentKind.INDIVIDUAL, id_, "primary")
+        assert master.open(name, sealed) == stored_key(id_)
 
 
 def rows_of(database: Path) -> dict[str, int]:
