@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -95,9 +96,13 @@ class Daemon:
             start_new_session=True,  # what serves a connection is a child of it
         )
         until = time.monotonic() + 30
-        while not self._socket.exists():
+        while not self._listens():  # the file is there before anybody listens
             assert time.monotonic() < until, "p11-kit's server does not start"
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
