@@ -112,6 +112,7 @@ ONLY_IN = {
     "sqlalchemy": {"storage", "audit", "access", "registry", "provisioning", "hub", "upkeep"},
     "alembic": {"storage"},
     "psycopg": {"storage"},
+    "lark": {"hub"},
 }
 # These parts stand on the standard library and what is named here alone.
 STANDS_ON: dict[str, set[str]] = {
