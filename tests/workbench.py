@@ -82,6 +82,12 @@ class Junction:
         await self._step(self.after_read)
         return value
 
+    async def search(self, unit: Callable[[Transaction], T], seconds: float) -> T:
+        await self._step(self.before_read)
+        value = await self.store.search(unit, seconds)
+        await self._step(self.after_read)
+        return value
+
     async def write(self, unit: Callable[[Transaction], T]) -> T:
         await self._step(self.before_write)
         value = await self.store.write(unit)

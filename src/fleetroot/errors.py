@@ -195,6 +195,12 @@ class Crowded(Throttled):
     """All who share something ask more often than they may together: nobody's own fault."""
 
 
+class TimedOut(FleetrootError):
+    """What was asked took longer than it may."""
+
+    code = ErrorCode.TIMED_OUT
+
+
 class NoSuchRequest(EtagMismatch):
     """A certificate request asks to replace one that is not active."""
 

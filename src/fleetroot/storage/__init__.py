@@ -10,8 +10,8 @@ awaits, signs or calls out inside one.
 """
 
 from fleetroot.storage.postgresql import PostgresStore
-from fleetroot.storage.prepared import Command, Query
+from fleetroot.storage.prepared import AdHocQuery, Command, Query
 from fleetroot.storage.sqlite import SqliteStore
 from fleetroot.storage.unit import Store, Transaction
 
-__all__ = ["Command", "PostgresStore", "Query", "SqliteStore", "Store", "Transaction"]
+__all__ = ["AdHocQuery", "Command", "PostgresStore", "Query", "SqliteStore", "Store", "Transaction"]

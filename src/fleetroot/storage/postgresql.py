@@ -26,7 +26,7 @@ from psycopg import errors, pq
 from psycopg.errors import Diagnostic
 from sqlalchemy.dialects.postgresql.psycopg import dialect as psycopg_dialect
 
-from fleetroot.errors import InvalidArgument, Unavailable
+from fleetroot.errors import InvalidArgument, TimedOut, Unavailable
 from fleetroot.storage.one_server import join
 from fleetroot.storage.postgresql_connection import Address, Connection, connect
 from fleetroot.storage.prepared import Bound, Command, Query
@@ -40,6 +40,7 @@ T = TypeVar("T")
 _DIALECT: Final = psycopg_dialect(paramstyle="format")  # type: ignore[no-untyped-call]
 _READERS: Final = 4
 _WRITERS: Final = 8
+_SEARCHERS: Final = 2
 _ATTEMPTS: Final = 40  # of a unit that meets others: about two seconds
 _QUEUE_SECONDS: Final = 10.0  # that a unit waits for a thread
 _FIRST_BACKOFF: Final = 0.1  # seconds between attempts to connect, doubled up to the last
@@ -57,6 +58,7 @@ class _Job(NamedTuple):
     future: asyncio.Future[Any]
     since: float
     writes: bool
+    seconds: float | None = None  # for a statement; None: as the connection has it
 
 
 class _OutcomeUnknown(Exception):
@@ -74,13 +76,13 @@ class PostgresTransaction:
 
     def first(self, query: Query[R], /, **parameters: Any) -> R | None:
         bound = query.on(_DIALECT)
-        self._execute(bound, parameters)
+        self._execute(bound, parameters, keep=query.is_kept)
         row = self._cursor.fetchone()
         return None if row is None else query.row(*bound.convert(row))
 
     def all(self, query: Query[R], /, **parameters: Any) -> list[R]:
         bound = query.on(_DIALECT)
-        self._execute(bound, parameters)
+        self._execute(bound, parameters, keep=query.is_kept)
         return [query.row(*bound.convert(row)) for row in self._cursor.fetchall()]
 
     def run(self, command: Command, /, **parameters: Any) -> int:
@@ -95,9 +97,9 @@ class PostgresTransaction:
             raise ConstraintViolated(str(error)) from error
         return self._cursor.rowcount
 
-    def _execute(self, bound: Bound, parameters: Mapping[str, Any]) -> None:
+    def _execute(self, bound: Bound, parameters: Mapping[str, Any], *, keep: bool = True) -> None:
         try:
-            self._cursor.execute(bound.sql.encode(), bound.bind(parameters), prepare=True)
+            self._cursor.execute(bound.sql.encode(), bound.bind(parameters), prepare=keep)
         except psycopg.IntegrityError as error:
             raise ConstraintViolated(str(error)) from error
 
@@ -118,6 +120,7 @@ class PostgresStore:
         self._made.append(self.connect())
         self._readers = Threads("reader", _READERS, lambda: _Worker(self))
         self._writers = Threads("writer", _WRITERS, lambda: _Worker(self))
+        self._searchers = Threads("searcher", _SEARCHERS, lambda: _Worker(self))
 
     @property
     def is_backing_off(self) -> bool:
@@ -145,6 +148,12 @@ class PostgresStore:
     async def read(self, unit: Callable[[Transaction], T]) -> T:
         return await self._accept(unit, writes=False)
 
+    async def search(self, unit: Callable[[Transaction], T], seconds: float) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if not self._searchers.put(_Job(unit, future, time.monotonic(), False, seconds)):
+            raise Unavailable("the store is closed")
+        return await future
+
     def write(self, unit: Callable[[Transaction], T]) -> asyncio.Future[T]:
         return self._accept(unit, writes=True)
 
@@ -164,6 +173,7 @@ class PostgresStore:
 
     def close(self) -> None:
         self._readers.close()
+        self._searchers.close()
         self._writers.close()
         for unused in self._made:
             unused.close()
@@ -209,6 +219,10 @@ class _Worker:
                 return self._run_once(connection, job)
             except _MET_OTHERS:
                 _pause(attempt)
+            except errors.QueryCanceled as error:
+                if job.seconds is None:
+                    raise
+                raise TimedOut("the search takes too long") from error
             except ConstraintViolated as error:
                 # A row that a concurrent unit has just made: seen, when the unit runs again.
                 if doubted or not isinstance(error.__cause__, errors.UniqueViolation):
@@ -226,6 +240,8 @@ class _Worker:
     def _run_once(self, connection: Connection, job: _Job) -> Any:
         try:
             _command(connection, _BEGIN_WRITE if job.writes else _BEGIN_READ)
+            if job.seconds is not None:
+                _command(connection, b"SET LOCAL statement_timeout = %d" % (job.seconds * 1000))
             value = job.run(PostgresTransaction(connection))
             if not job.writes:
                 _command(connection, b"COMMIT")

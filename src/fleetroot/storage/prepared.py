@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Dialect, Insert, Table, bindparam
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -96,6 +96,8 @@ def _converted(converts: Iterable[_Convert]) -> tuple[tuple[int, Callable[[Any],
 class _Prepared:
     __slots__ = ("_bound", "_source")
 
+    is_kept: ClassVar = True  # by a database server, on every connection that ran it
+
     def __init__(self, source: StatementSource) -> None:
         self._source = source
         self._bound: dict[str, Bound] = {}
@@ -118,6 +120,14 @@ class Query(_Prepared, Generic[R]):
     def __init__(self, source: StatementSource, row: Callable[..., R]) -> None:
         super().__init__(source)
         self.row = row
+
+
+class AdHocQuery(Query[R]):
+    """A query that was made for one caller, and is not kept anywhere."""
+
+    __slots__ = ()
+
+    is_kept = False
 
 
 class Command(_Prepared):

@@ -8,7 +8,8 @@ thread take units one by one, keeps a commit shared when the loop is busy with s
 against 1.22 ms of CPU a unit in the experiment of `docs/decisions/0001-shared-commits.md`.
 
 Reads run on the calling thread, on connections of their own: a snapshot read costs less than
-handing it to another thread would.
+handing it to another thread would. Searches, which may look at many rows, run on a thread of their
+own, one after the other.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 
-from fleetroot.errors import Unavailable
+from fleetroot.errors import TimedOut, Unavailable
+from fleetroot.storage.json_values import SQLITE_FUNCTIONS
 from fleetroot.storage.prepared import Bound, Command, Query
+from fleetroot.storage.threads import Threads
 from fleetroot.storage.unit import ConstraintViolated, Transaction
 
 R = TypeVar("R")
@@ -38,6 +43,7 @@ _BUSY_SECONDS: Final = 5.0  # how long another process may hold the write lock
 _MAPPED_BYTES: Final = (1 << 31) - (
     1 << 16
 )  # of the file, from its beginning; SQLite allows no more
+_STEPS: Final = 10_000  # of SQLite's machine, some 0.1 ms, between two looks at the time
 # What SQLite refuses about one statement and its values; the transaction around it stands.
 _OF_ONE_UNIT: Final = (sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _log = structlog.get_logger("fleetroot.storage")
@@ -46,6 +52,12 @@ _log = structlog.get_logger("fleetroot.storage")
 class _Unit(NamedTuple):
     run: Callable[[Transaction], Any]
     future: asyncio.Future[Any]
+
+
+class _Search(NamedTuple):
+    run: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+    seconds: float
 
 
 class _Outcome(NamedTuple):
@@ -112,6 +124,7 @@ class SqliteStore:
             raise Unavailable(f"the database {path} cannot be used: {error}") from error
         self._writer = threading.Thread(target=self._write_batches, name="fleetroot-writer")
         self._writer.start()
+        self._searchers = Threads("searcher", 1, lambda: _Searcher(self._connect))
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -147,6 +160,12 @@ class SqliteStore:
                 reader.execute("COMMIT")
         except sqlite3.Error as error:
             raise _unavailable(error) from error
+
+    async def search(self, unit: Callable[[Transaction], T], seconds: float) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if not self._searchers.put(_Search(unit, future, seconds)):
+            raise Unavailable("the store is closed")
+        return await future
 
     def write(self, unit: Callable[[Transaction], T]) -> asyncio.Future[T]:
         return self._accept(unit)
@@ -279,9 +298,67 @@ class SqliteStore:
                 pass
             self._batches.put(None)
         self._writer.join()
+        self._searchers.close()
         for reader in self._readers:
             reader.close()
         self._writer_connection.close()
+
+
+class _Searcher:
+    """The thread of searches, and its connection."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._connection: sqlite3.Connection | None = None
+        self._until = 0.0
+
+    def work(self, job: _Search) -> None:
+        """Runs a search and tells its caller."""
+        if job.future.cancelled():
+            return
+        value: Any = None
+        error: BaseException | None = None
+        self._until = time.monotonic() + job.seconds
+        try:
+            value = self._run(job.run)
+        except sqlite3.Error as raised:
+            interrupted = raised.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
+            error = TimedOut("the search takes too long") if interrupted else _unavailable(raised)
+        except BaseException as raised:  # noqa: BLE001 - the caller is told, the thread lives on
+            error = raised
+        with suppress(RuntimeError):  # the loop is gone, and with it everyone who waited
+            job.future.get_loop().call_soon_threadsafe(_tell, job.future, value, error)
+
+    def _run(self, unit: Callable[[Transaction], T]) -> T:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._connection.execute("PRAGMA query_only=ON")
+            self._connection.set_progress_handler(self._is_over, _STEPS)
+            for name, function in SQLITE_FUNCTIONS.items():
+                self._connection.create_function(name, 1, function, deterministic=True)
+        self._connection.execute("BEGIN")
+        try:
+            return unit(SqliteTransaction(self._connection))
+        finally:
+            self._until = float("inf")  # a transaction is ended however late it is
+            self._connection.execute("COMMIT")
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._until
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _tell(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():  # the caller was cancelled
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
 
 
 def _make_durable(path: Path) -> None:

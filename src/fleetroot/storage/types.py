@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Dialect, Integer
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -30,3 +30,14 @@ class UtcTime(TypeDecorator[datetime]):
 
 # SQLite gives ever-growing row ids to INTEGER PRIMARY KEY only; PostgreSQL to BIGINT identities.
 Sequence64 = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Ieee(UserDefinedType[float]):
+    """An IEEE double, as both drivers give it. SQLAlchemy's own wants the driver to say what type a
+    result has.
+    """
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "DOUBLE PRECISION"

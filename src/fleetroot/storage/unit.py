@@ -44,6 +44,20 @@ class Store(Protocol):
         """
         ...
 
+    async def search(self, unit: Callable[[Transaction], T], seconds: float) -> T:
+        """Like `read`, for what may look at many rows: aside from all other reads, and with an end.
+        Its statements may read JSON (`storage.json_values`).
+
+        Args:
+            unit: what to run.
+            seconds: how long a statement of it may take.
+
+        Raises:
+            TimedOut: it took longer.
+            Unavailable: the database cannot answer now.
+        """
+        ...
+
     def write(self, unit: Callable[[Transaction], T]) -> Awaitable[T]:
         """Runs `unit` atomically and returns its value once the commit is durable. What `unit`
         raises leaves nothing behind and is raised here. `unit` may run more than once, so it has
