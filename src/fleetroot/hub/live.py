@@ -17,7 +17,7 @@ from sqlalchemy import and_, bindparam, exists, select
 
 from fleetroot.errors import Unavailable
 from fleetroot.hub import uploaded_authorities
-from fleetroot.hub.model import Connection, Ending, Pin
+from fleetroot.hub.model import Connection, Ending, Hub, Pin
 from fleetroot.hub.sessions import Begun
 from fleetroot.registry.outbox import Kind, Notice
 from fleetroot.storage import Query, Store, Transaction
@@ -147,6 +147,10 @@ class LiveTable:
     def of(self, namespace_id: str, device_key: str) -> list[LiveSession]:
         """The device's sessions, one for each hub that it is connected to."""
         return list(self._sessions.get((namespace_id, device_key), {}).values())
+
+    def on(self, hub: Hub, device_key: str) -> LiveSession | None:
+        """The device's session on the hub, if this node holds one."""
+        return self._sessions.get((hub.namespace_id, device_key), {}).get(hub.id)
 
     def current(self, session: LiveSession) -> LiveSession:
         """The session that has the place of `session` now; itself, if none has."""
