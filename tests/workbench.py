@@ -23,6 +23,7 @@ import database
 from fleet import Certified, device_csr
 from fleetroot import sas
 from fleetroot.access.access import Access
+from fleetroot.audit import SYSTEM
 from fleetroot.audit.audit import AuditLog
 from fleetroot.bootstrap import Bootstrapped, bootstrap
 from fleetroot.bus import LocalBus
@@ -47,6 +48,7 @@ from fleetroot.provisioning import services as service_table
 from fleetroot.provisioning.administration import Administration
 from fleetroot.provisioning.model import OnboardingCredential, RegisterRequest, RegistrationResult
 from fleetroot.registry import inventory
+from fleetroot.registry.device_resources import Description, DeviceResources
 from fleetroot.registry.issuance import CsrText, Issuance
 from fleetroot.registry.lifecycle import Lifecycle
 from fleetroot.registry.model import Certificate, Device, Origin
@@ -254,6 +256,27 @@ class Workbench:
         )
         session.subscriptions[Channel.CREDENTIALS] = 1
         return session
+
+    async def put_device(self, device_id: str) -> None:
+        """Enters a device in the registry by hand, if it is not there."""
+        await self._devices.put(
+            self.made.namespace,
+            device_id,
+            Description(),
+            enabled=True,
+            policy=None,
+            if_match=None,
+            create_only=False,
+            by=SYSTEM,
+        )
+
+    async def delete_device(self, device_id: str) -> None:
+        """Deletes a device from the registry."""
+        assert await self._devices.delete(self.made.namespace, device_id, if_match=None, by=SYSTEM)
+
+    @property
+    def _devices(self) -> DeviceResources:
+        return DeviceResources(self.store, self.bus, self.clock)
 
     # --- what a test looks at
 

@@ -35,6 +35,10 @@ def disable(bench: Workbench) -> Step:
     return lambda: bench.registry.set_enabled(bench.made.namespace, DEVICE, False, by=SYSTEM)
 
 
+def delete(bench: Workbench) -> Step:
+    return lambda: bench.delete_device(DEVICE)
+
+
 def pin_to_keys(bench: Workbench) -> Step:
     """The operator takes the policy off the group, and the device registers again."""
 
@@ -61,7 +65,7 @@ def pin_to_policy(bench: Workbench) -> Step:
     return step
 
 
-CHANGES = pytest.mark.parametrize("change", [revoke, disable, pin_to_keys])
+CHANGES = pytest.mark.parametrize("change", [revoke, disable, delete, pin_to_keys])
 
 
 async def assert_nobody_is_connected(bench: Workbench) -> None:
@@ -86,7 +90,7 @@ async def test_change_before_the_session_begins_refuses_the_device(
     await assert_nobody_is_connected(bench)
 
 
-@pytest.mark.parametrize("change", [disable, pin_to_policy])
+@pytest.mark.parametrize("change", [disable, delete, pin_to_policy])
 @pytest.mark.parametrize("place", ["after_read", "before_write", "after_write"])
 async def test_change_after_a_device_with_a_token_was_judged_refuses_it(
     bench: Workbench, change: object, place: str
@@ -133,6 +137,7 @@ async def test_change_after_the_session_began_drops_the_connection(
     await bench.outbox.drain()
     expected = {
         revoke: Ending.REVOKED,
+        delete: Ending.REVOKED,
         disable: Ending.DISABLED,
         pin_to_keys: Ending.IDENTITY_CHANGED,
     }

@@ -75,6 +75,18 @@ async def begin(bench: Workbench, held: Certified, **changed: object) -> Begun |
     return await beginnings.add(sessions.Beginning(**arguments))  # type: ignore[arg-type]
 
 
+async def test_deleted_device_is_refused_and_loses_its_connection(bench: Workbench) -> None:
+    held = await provision(bench)
+    await bench.connect(DEVICE, held, wire := Wire())
+    await bench.delete_device(DEVICE)
+    await bench.outbox.drain()
+    assert wire.endings == [Ending.REVOKED]
+    assert await begin(bench, held) is None
+    with pytest.raises(Unauthorized) as refused:
+        await bench.connect(DEVICE, held, Wire())
+    assert refused.value.reason == "device deleted"
+
+
 async def test_device_is_let_in_by_one_statement(bench: Workbench) -> None:
     held = await provision(bench)
     begun = await begin(bench, held)

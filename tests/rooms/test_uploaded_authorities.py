@@ -55,7 +55,8 @@ class Yard:
         await self.lists.upload(namespace, crl, authority, by=SYSTEM)
 
     async def add(self, device_id: str = DEVICE) -> None:
-        """An identity that is pinned to uploaded CAs."""
+        """A device whose identity is pinned to uploaded CAs."""
+        await self.bench.put_device(device_id)
         wanted = Assignment(self.bench.made.hub.id, device_id, UploadedPin())
         await self.bench.store.write(self.bench.directory.assign(wanted, self.now))
 
@@ -167,6 +168,15 @@ async def test_ca_of_another_hub_does_not_count(yard: Yard) -> None:
     with pytest.raises(Unauthorized) as refused:
         await yard.bench.hubs.connect(other.host_name, DEVICE, proof, Wire(), clean_session=True)
     assert refused.value.reason.endswith("(untrusted)")
+
+
+async def test_deleted_device_is_refused_and_loses_its_connection(yard: Yard) -> None:
+    held = yard.ca.device(DEVICE, now=yard.now)
+    await yard.connect(held, wire := Wire())
+    await yard.bench.delete_device(DEVICE)
+    await yard.bench.outbox.drain()
+    assert wire.endings == [Ending.REVOKED]
+    assert await yard.refusal(held) == "device deleted"
 
 
 async def test_disabled_device_is_refused(yard: Yard) -> None:

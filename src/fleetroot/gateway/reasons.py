@@ -164,6 +164,9 @@ ADVICE: Final[dict[str, str]] = {
     "no such hub": "Compare the hub's host name in the user name with `fleetroot status`.",
     "no such device on this hub": "Provision the device first; it is not on this hub.",
     "no such module on this hub": "Modules are not offered: connect as the device.",
+    "device deleted": (
+        "An operator deleted it from the registry. Provision it anew, if it shall come back."
+    ),
     "device disabled": "Enable it: `fleetroot devices enable ID`.",
     "no client certificate, and the identity is pinned to a policy": (
         "The device must show its operational certificate in TLS: provision with a CSR, and "

@@ -225,7 +225,9 @@ class Authentication:
         found = tx.first(_ADMISSION, hub=hub.id, key=canonical(device_id), sha256=fingerprint)
         if found is None:
             raise Unauthorized("no such device on this hub")
-        if not found.identity.enabled or found.device_enabled is False:
+        if found.device_enabled is None:
+            raise Unauthorized("device deleted")
+        if not found.identity.enabled or not found.device_enabled:
             raise Unauthorized("device disabled")
         path = None
         match found.identity.pin:

@@ -262,7 +262,9 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
     enabled, etag, epoch, device_enabled, generation, certificate_counts = standing
     if epoch > session.epoch:
         return Ending.REPLACED
-    if not enabled or device_enabled is False:
+    if device_enabled is None:
+        return Ending.REVOKED  # deleted, and its certificates revoked with it
+    if not enabled or not device_enabled:
         return Ending.DISABLED
     if generation != (None if principal.generation is None else str(principal.generation)):
         return Ending.REVOKED

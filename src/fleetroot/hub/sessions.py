@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, false, select, true, update
+from sqlalchemy import bindparam, exists, select, true, update
 
 from fleetroot.errors import Unauthorized
 from fleetroot.hub import subscriptions, thumbprints
@@ -124,7 +124,7 @@ _BEGIN_BY_THUMBPRINT: Final = Query(
         .where(hubs.c.host_name == bindparam("host"))
         .where(hubs.c.namespace_id == bindparam("namespace"))
     )
-    .where(~exists().where(_of_device & (devices.c.enabled == false())))
+    .where(exists().where(_of_device & (devices.c.enabled == true())))
     .values(_begun)
     .returning(
         identities.c.session_epoch,
