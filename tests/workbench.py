@@ -31,6 +31,7 @@ from fleetroot.clock import ManualClock
 from fleetroot.custody import KeyStore, MasterKey, MasterKeyKind, MasterKeySource, Sealer
 from fleetroot.hub import hubs as hub_table
 from fleetroot.hub import identities
+from fleetroot.hub.cloud_to_device import QueuedMessage
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.hub import Hubs
 from fleetroot.hub.live import LiveSession
@@ -117,6 +118,8 @@ class Wire:
     endings: list[Ending] = field(default_factory=list)
     answers: list[CredentialAnswer] = field(default_factory=list)
     on_answer: Callable[[CredentialAnswer], None] | None = None
+    reads: bool = True  # and otherwise takes no cloud-to-device messages
+    commands: list[tuple[QueuedMessage, Callable[[], None]]] = field(default_factory=list)
 
     def end(self, why: Ending) -> None:
         self.endings.append(why)
@@ -134,6 +137,23 @@ class Wire:
         if delivered is not None:
             delivered()
         return True
+
+    def send_command(self, queued: QueuedMessage, qos: int, delivered: Callable[[], None]) -> bool:
+        if self.reads:
+            self.commands.append((queued, delivered))
+            if qos == 0:
+                delivered()
+        return self.reads
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """Of the cloud-to-device messages that it was sent."""
+        return [queued.message.body for queued, _ in self.commands]
+
+    def acknowledge(self, *places: int) -> None:
+        """Acknowledges messages by their place among those that it was sent."""
+        for place in places:
+            self.commands[place][1]()
 
 
 @dataclass

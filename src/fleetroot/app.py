@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleetroot import __version__, bootstrap
 from fleetroot.access.access import Access
 from fleetroot.access.approvals import Guarded
+from fleetroot.api.device_messages import DeviceMessages
 from fleetroot.api.device_registrations import DeviceRegistrations
 from fleetroot.api.ports import DevicePort, console_port, http_application, https_port
 from fleetroot.api.services import Services
@@ -61,6 +62,7 @@ from fleetroot.gateway.tls import HttpServer, Refusal, TlsListener, make_context
 from fleetroot.gateway.websocket import MqttOverWebSocket
 from fleetroot.hub import hubs as hub_table
 from fleetroot.hub.administration import HubAdministration
+from fleetroot.hub.commands import CommandRules
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
@@ -194,6 +196,7 @@ class Server:
                     self.hubs.end_expired,
                     self.hubs.remove_old_events,
                     self.hubs.renewal.remove_expired,
+                    self.hubs.commands.look,
                     self._renew_server_certificate,
                     self.expiry.look,
                     self._summarize_refusals,
@@ -281,6 +284,7 @@ class Server:
             ),
             on_alert=self.metrics.count_alert,
             certificates=limits.certificates,
+            command_rules=_command_rules(settings),
             end_with_certificate=settings.end_expired_connections,
         )
         self.hub_access = ServiceAccess(self.store, self._sealer, clock)
@@ -424,6 +428,7 @@ class Server:
         console.app = console_port(services, self._refusals, bodies)
         https.app = DevicePort(
             DeviceRegistrations(self.provisioning, self._refusals, self.clock),
+            DeviceMessages(self.hubs, self._refusals, self.clock),
             MqttOverWebSocket(self._device_connection, self._refusals),
             https_port(services, self._refusals, bodies, self.metrics.registry),
         )
@@ -707,6 +712,15 @@ def _token_config(name: str, token: TokenSettings) -> TokenConfig:
         threads=token.threads,
         timeout=token.timeout_seconds,
         retry_seconds=token.retry_seconds,
+    )
+
+
+def _command_rules(settings: Settings) -> CommandRules:
+    return CommandRules(
+        lifetime=timedelta(hours=settings.command_hours),
+        depth=settings.command_queue_depth,
+        deliveries=settings.command_deliveries,
+        feedback_lifetime=timedelta(hours=settings.feedback_hours),
     )
 
 

@@ -37,6 +37,7 @@ class ErrorCode(IntEnum):
     ALREADY_EXISTS = 409001
     CREDENTIAL_REQUEST_ACTIVE = 409004
     ETAG_MISMATCH = 412001
+    MESSAGE_LOCK_LOST = 412002
     TOO_LARGE = 413001
     THROTTLED = 429001
     SERVER_ERROR = 500001
@@ -153,6 +154,18 @@ class RegistrationNotFound(NotFound):
     """The device has no registration, or no such operation."""
 
     code = ErrorCode.REGISTRATION_NOT_FOUND
+
+
+class DeviceQueueFull(FleetrootError):
+    """As many messages as may be wait for the device."""
+
+    code = ErrorCode.DEVICE_QUEUE_FULL
+
+
+class MessageLockLost(FleetrootError):
+    """A message is not locked by the token that is shown, or not any more."""
+
+    code = ErrorCode.MESSAGE_LOCK_LOST
 
 
 class AlreadyExists(FleetrootError):

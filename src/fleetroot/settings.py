@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     event_retention_hours: float = Field(default=24.0, gt=0)
     event_retention_count: int = Field(default=1_000_000, gt=0)
     event_retention_megabytes: int = Field(default=1024, gt=0)
+    # Of cloud-to-device messages; see docs/cloud-to-device.md.
+    command_hours: float = Field(default=1.0, gt=0, le=48)
+    command_queue_depth: int = Field(default=50, gt=0, le=10_000)
+    command_deliveries: int = Field(default=10, gt=0, le=100)
+    feedback_hours: float = Field(default=1.0, gt=0, le=48)
     # Whether a connection ends with the certificate that opened it; one by a token always does.
     end_expired_connections: bool = True
     lease_seconds: float = Field(default=10.0, gt=0)

@@ -222,3 +222,17 @@ async def test_what_cannot_be_meant_is_a_usage_error(
 ) -> None:
     done = await run(*command, data=data)
     assert done.code == 2, done.err
+
+
+async def test_message_is_sent_and_purged(fleet: Fleet, data: Path, tmp_path: Path) -> None:
+    await fleet.provision("dev-1")
+    body = tmp_path / "body"
+    body.write_bytes(b"\xff")
+    said = ("--property", "Colour=red", "--message-id", "m", "--ack", "full", "--lifetime", "60")
+    sent = await shown("hub", "send", "dev-1", "--file", body, *said, data=data)
+    assert sent["messageId"] == "m"
+    [row] = fleet.rows("commands")
+    assert {"m", "full", '{"Colour":"red"}', b"\xff"} <= set(row)
+    await ok("hub", "send", "dev-1", "--body", "hello", data=data)
+    assert "messages removed: 2" in (await ok("hub", "purge", "dev-1", data=data)).out
+    assert "no such device" in await refused("hub", "send", "nobody", data=data)

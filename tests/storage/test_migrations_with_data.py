@@ -24,6 +24,7 @@ from fleetroot.access.access import Access
 from fleetroot.access.approvals import Guarded
 from fleetroot.audit import SYSTEM
 from fleetroot.errors import ApprovalNeeded, Unavailable
+from fleetroot.hub.cloud_to_device import Ack
 from fleetroot.hub.model import CertificateProof, Channel, CredentialWish, Message
 from fleetroot.pki import (
     IssuingProfile,
@@ -115,6 +116,7 @@ async def live_in(bench: Workbench) -> None:
     wish = CredentialWish("dev-1", device_csr("dev-1")[1], None)
     await bench.renew(session, "1", wish)
     bench.hubs.disconnect(session)
+    await send_commands(bench)
     await bring_a_root(bench)
     await DeviceResources(bench.store, bench.bus, bench.clock).put(
         made.namespace,
@@ -156,6 +158,15 @@ async def live_in(bench: Workbench) -> None:
     await WebhookSecretStore(bench.store, bench.sealer, bench.clock).of(made.service)
     await bench.audit_log.write()
     await bench.settled()
+
+
+async def send_commands(bench: Workbench) -> None:
+    """One that was removed, of which its sender wants to hear, and one that waits."""
+    hub, commands = bench.made.hub, bench.hubs.commands
+    for ack in Ack.FULL, Ack.NONE:
+        await commands.purge(hub, "dev-1", by=SYSTEM)
+        message = commands.message(b"\x00\xff", {"a": "b"}, {"correlationId": "1"}, ack=ack)
+        await commands.send(hub, "dev-1", message)
 
 
 async def upload_a_ca(bench: Workbench, corporation: Corporation) -> None:

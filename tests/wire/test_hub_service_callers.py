@@ -16,6 +16,11 @@ from hub_service import hub_client, hub_token, one_right_token
 RIGHTS = {
     ("GET", "/statistics/devices"): Right.REGISTRY_READ,
     ("GET", "/statistics/service"): Right.SERVICE_CONNECT,
+    ("POST", "/devices/none/messages/deviceBound"): Right.SERVICE_CONNECT,
+    ("DELETE", "/devices/none/commands"): Right.SERVICE_CONNECT,
+    ("GET", "/messages/serviceBound/feedback"): Right.SERVICE_CONNECT,
+    ("DELETE", "/messages/serviceBound/feedback/none"): Right.SERVICE_CONNECT,
+    ("POST", "/messages/serviceBound/feedback/none/abandon"): Right.SERVICE_CONNECT,
 }
 
 

@@ -75,6 +75,8 @@ NEEDS = {
     ("DELETE", "/fleetroot/provisioning-services/default/hubs/x"): Permission.WRITE_SERVICES,
     **device_calls("/fleetroot"),
     **device_calls("/fleetroot/namespaces/default"),
+    ("POST", "/fleetroot/hubs/default/devices/dev-1/messages"): Permission.WRITE_DEVICES,
+    ("DELETE", "/fleetroot/hubs/default/devices/dev-1/messages"): Permission.WRITE_DEVICES,
     ("GET", "/fleetroot/provisioning-services/default/quarantine"): Permission.READ,
     (
         "POST",

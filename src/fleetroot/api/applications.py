@@ -18,6 +18,7 @@ from fleetroot.api import (
     authorities,
     backups,
     certificates,
+    cloud_to_device,
     crls,
     device_administration,
     devices,
@@ -26,6 +27,7 @@ from fleetroot.api import (
     enrollments,
     events,
     explain,
+    hub_messages,
     hub_statistics,
     hubs,
     incidents,
@@ -92,6 +94,7 @@ OPERATOR: Final = (
     hubs.lists,
     hubs.everywhere,
     hubs.router,
+    hub_messages.router,
     provisioning_services.lists,
     provisioning_services.everywhere,
     provisioning_services.router,
@@ -116,7 +119,7 @@ PROVISIONING: Final = (
     registrations.router,
 )
 
-HUB: Final = (hub_statistics.router,)
+HUB: Final = (hub_statistics.router, cloud_to_device.router)
 
 MANAGEMENT: Final = (
     arm_namespaces.lists,

@@ -1,15 +1,13 @@
 """The provisioning device API over HTTPS: register, poll, look up.
 
 Attestation is checked on every request, so a connection that is kept alive proves nothing. It is a
-plain ASGI application, because a fleet that onboards runs through it: the framework's part of a
-request would cost more than everything else around the signature.
+plain ASGI application, because a fleet that onboards runs through it.
 
 Source: Azure DPS device REST API, "Runtime Registration".
 """
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -18,6 +16,19 @@ from urllib.parse import quote, unquote
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from fleetroot.api.device_http import (
+    CHALLENGE,
+    JSON,
+    MAX_PATH_BYTES,
+    Gone,
+    Header,
+    WrongMethod,
+    api_version,
+    peer_chain,
+    read_body,
+    respond,
+    token_of,
+)
 from fleetroot.api.tracing import peer_of
 from fleetroot.clock import Clock
 from fleetroot.errors import (
@@ -43,12 +54,8 @@ from fleetroot.gateway.registration_bodies import (
 )
 from fleetroot.provisioning import Provisioning
 from fleetroot.provisioning.model import OnboardingCredential, RegisterRequest, RegistrationResult
-from fleetroot.sas import SasToken
 
 _RETRY_AFTER: Final = 3  # seconds, for what is not done yet
-_MAX_PATH_BYTES: Final = 2048
-_CHALLENGE: Final = (b"www-authenticate", b"SharedAccessSignature")
-_JSON: Final = (b"content-type", b"application/json; charset=utf-8")
 # First words of other paths of the port, where an ID scope would stand here.
 _NO_ID_SCOPES: Final = frozenset({"enrollments", "enrollmentgroups", "registrations", "fleetroot"})
 _log = structlog.get_logger("fleetroot.api")
@@ -72,7 +79,7 @@ def parse_path(raw_path: bytes) -> DevicePath | None:
     """Parses `/{idScope}/registrations/{registrationId}[/register|/operations/{operationId}]`,
     the fixed words in any case, with or without a slash behind; None where it is another path.
     """
-    if len(raw_path) > _MAX_PATH_BYTES:
+    if len(raw_path) > MAX_PATH_BYTES:
         return None
     parts = raw_path.decode("ascii", "replace").split("/")
     if len(parts) > 4 and not parts[-1]:
@@ -105,18 +112,6 @@ class _Call:
     trace_id: str
 
 
-class _Gone(Exception):
-    """The client left before its request was here."""
-
-
-class _WrongMethod(InvalidArgument):
-    """The path is there, and is not for this method."""
-
-    def __init__(self, allowed: str) -> None:
-        super().__init__(f"the method must be {allowed}", reason="wrong method")
-        self.allowed = allowed
-
-
 class DeviceRegistrations:
     """Answers devices that come to provision."""
 
@@ -138,13 +133,13 @@ class DeviceRegistrations:
         trace_id = new_trace_id()
         try:
             if scope["method"] != method:
-                raise _WrongMethod(method)
+                raise WrongMethod(method)
             request = await self._read(path, scope, receive, trace_id)
             result, body = await call(request)
-        except _Gone:
+        except Gone:
             return
         except TpmChallenge as error:
-            await _respond(send, 401, challenge(error), trace_id, [_CHALLENGE])
+            await _respond(send, 401, challenge(error), trace_id, [CHALLENGE])
         except FleetrootError as error:
             await self._refuse(error, path, scope, send, trace_id)
         except Exception as error:  # noqa: BLE001 - one request's failure is not the server's
@@ -158,23 +153,15 @@ class DeviceRegistrations:
                 await _respond(send, 202, body, trace_id, _come_back(request, result))
 
     async def _read(self, path: DevicePath, scope: Scope, receive: Receive, trace_id: str) -> _Call:
-        authorization, length = b"", b""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value
-            elif name == b"content-length":
-                length = value
-        api_version = _api_version(scope["query_string"])
-        field = csr_field(api_version)
-        token = SasToken.parse(authorization.decode("latin-1")) if authorization else None
-        if len(length) > 12 or int(length or b"0") > MAX_BODY_BYTES:
-            raise _too_large()
-        body = await _body(receive)
+        version = api_version(scope["query_string"])
+        field = csr_field(version)
+        token = token_of(scope)
+        body = await read_body(scope, receive, MAX_BODY_BYTES, "a registration")
         return _Call(
             path,
-            api_version or "",
+            version or "",
             field,
-            OnboardingCredential(token, _peer_chain(scope), may_be_challenged=True),
+            OnboardingCredential(token, peer_chain(scope), may_be_challenged=True),
             body,
             peer_of(scope),
             trace_id,
@@ -234,50 +221,15 @@ class DeviceRegistrations:
         if retry_after is not None:
             headers.append((b"retry-after", str(retry_after).encode()))
         if status == 401:
-            headers.append(_CHALLENGE)
+            headers.append(CHALLENGE)
         if isinstance(error, TooLarge | Unauthorized | EnrollmentNotFound):
             # The rest of it is not read; and who guesses pays for a handshake each time.
             headers.append((b"connection", b"close"))
-        elif isinstance(error, _WrongMethod):
+        elif isinstance(error, WrongMethod):
             status = 405
             headers.append((b"allow", error.allowed.encode()))
         body = error_body(error, self._clock.now(), trace_id)
         await _respond(send, status, body, trace_id, headers)
-
-
-def _peer_chain(scope: Scope) -> tuple[bytes, ...]:
-    """What the TLS handshake proved possession of, as the server's ASGI TLS extension has it."""
-    shown = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ())
-    return tuple(map(ssl.PEM_cert_to_DER_cert, shown))
-
-
-def _api_version(query: bytes) -> str | None:
-    for field in query.split(b"&"):
-        name, _, value = field.partition(b"=")
-        if name == b"api-version":
-            return unquote(value.decode("ascii", "replace"))
-    return None
-
-
-async def _body(receive: Receive) -> bytes:
-    """Raises:
-    TooLarge: it is over its limit.
-    _Gone: the rest of it will not come.
-    """
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def _too_large() -> TooLarge:
-    return TooLarge(f"a registration is at most {MAX_BODY_BYTES} bytes")
 
 
 def _come_back(call: _Call, result: RegistrationResult) -> list[tuple[bytes, bytes]]:
@@ -294,14 +246,6 @@ async def _respond(
     status: int,
     body: bytes,
     trace_id: str,
-    headers: list[tuple[bytes, bytes]] | None = None,
+    headers: list[Header] | None = None,
 ) -> None:
-    always = [
-        _JSON,
-        (b"content-length", str(len(body)).encode()),
-        (b"x-ms-request-id", trace_id.encode()),
-    ]
-    await send(
-        {"type": "http.response.start", "status": status, "headers": always + (headers or [])}
-    )
-    await send({"type": "http.response.body", "body": body})
+    await respond(send, status, body, trace_id, [JSON, *(headers or ())])

@@ -36,6 +36,7 @@ _NAMES: Final = {
     ErrorCode.ALREADY_EXISTS: "DeviceAlreadyExists",
     ErrorCode.CONFLICT: "Conflict",
     ErrorCode.ETAG_MISMATCH: "PreconditionFailed",
+    ErrorCode.MESSAGE_LOCK_LOST: "DeviceMessageLockLost",
     ErrorCode.TOO_LARGE: "MessageTooLarge",
     ErrorCode.THROTTLED: "ThrottlingException",
     ErrorCode.UNAVAILABLE: "ServiceUnavailable",

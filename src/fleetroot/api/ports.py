@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleetroot.api import errors, pki_distribution, server
 from fleetroot.api.description import operation_id
+from fleetroot.api.device_messages import DeviceMessages, parse_message_path
 from fleetroot.api.device_registrations import DeviceRegistrations, parse_path
 from fleetroot.api.services import Services
 from fleetroot.api.tracing import Traced
@@ -28,9 +29,14 @@ class DevicePort:
     """The HTTPS port: devices first, by a way of their own; everybody else behind them."""
 
     def __init__(
-        self, registrations: DeviceRegistrations, websockets: ASGIApp, others: ASGIApp
+        self,
+        registrations: DeviceRegistrations,
+        messages: DeviceMessages,
+        websockets: ASGIApp,
+        others: ASGIApp,
     ) -> None:
         self._registrations = registrations
+        self._messages = messages
         self._websockets = websockets
         self._others = others
 
@@ -39,6 +45,8 @@ class DevicePort:
             await self._websockets(scope, receive, send)
         elif (path := parse_path(scope["raw_path"])) is not None:
             await self._registrations.answer(path, scope, receive, send)
+        elif (call := parse_message_path(scope["method"], scope["raw_path"])) is not None:
+            await self._messages.answer(call, scope, receive, send)
         else:
             await self._others(scope, receive, send)
 

@@ -87,9 +87,9 @@ class Client:
         headers = {"if-match": if_match} if if_match else {}
         return self._ask("PATCH", path, json=body, headers=headers)
 
-    def delete(self, path: str) -> None:
-        """`DELETE path`."""
-        self._ask("DELETE", path)
+    def delete(self, path: str) -> Any:
+        """`DELETE path`, and the JSON that it answers, if any."""
+        return self._ask("DELETE", path)
 
     def stream(self, method: str, path: str, body: Any = None) -> Iterator[bytes]:
         """The body that is answered, as it comes."""

@@ -8,6 +8,7 @@ import click
 
 from fleetroot.cli.access_keys import add_key_commands
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.hub_messages import purge, send
 from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import json_option, print_json, print_table, when
 from fleetroot.cli.service_commands import add_service_commands, print_service
@@ -19,7 +20,7 @@ _ROOT = "/fleetroot/hubs"
 
 @click.group()
 def hub() -> None:
-    """Create, list, show, tag, link and delete hubs; their keys and CA certificates."""
+    """Create, list, show, tag, link and delete hubs; their keys and CA certificates; messages."""
 
 
 @hub.command("list")
@@ -76,3 +77,5 @@ add_service_commands(
 )
 add_key_commands(hub, _ROOT)
 add_certificate_commands(hub, _ROOT)
+hub.add_command(send)
+hub.add_command(purge)

@@ -129,6 +129,7 @@ class DeviceConnection(asyncio.Protocol):
         self.peer = "?"
         self.peer_chain: tuple[bytes, ...] = ()
         self.about: Subject | None = None  # once CONNECT named it
+        self.on_reading: Callable[[], None] | None = None  # when a slow reader has read
         self._trace_id: str | None = None
         self._was_refused = False
 
@@ -178,6 +179,8 @@ class DeviceConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._reader_is_slow = False
         self._adapt_reading()
+        if self.on_reading is not None:
+            self.on_reading()
 
     # --- what wires ask for
 
@@ -197,6 +200,11 @@ class DeviceConnection(asyncio.Protocol):
     def was_refused(self) -> bool:
         """Whether anything was refused on this connection."""
         return self._was_refused
+
+    @property
+    def reader_is_slow(self) -> bool:
+        """Whether the client does not read as fast as it is sent: what can wait should."""
+        return self._reader_is_slow
 
     def vouch(self) -> None:
         """The device has proved who it is: its connection is no stranger's any more."""

@@ -11,6 +11,7 @@ import orjson
 
 from fleetroot.clock import iso8601
 from fleetroot.errors import InvalidArgument, MalformedJson
+from fleetroot.hub.cloud_to_device import ACK, Ack, CloudToDeviceMessage
 from fleetroot.hub.model import (
     REPLACE_ANY,
     Accepted,
@@ -34,7 +35,7 @@ SYSTEM_PROPERTIES: Final[Mapping[str, str]] = {
     "$.on": "outputName",
     "$.sub": "componentName",
 }
-
+_SHORT: Final = {name: short for short, name in SYSTEM_PROPERTIES.items()}
 
 _CREDENTIAL_FIELDS: Final = frozenset({"id", "csr", "replace"})
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-]{2,34}[A-Za-z0-9]", re.ASCII)
@@ -56,6 +57,25 @@ def to_message(
     }
     system["connectionDeviceId"] = sender.device_id
     return Message(body, properties, system)
+
+
+def address_of(device_id: str) -> str:
+    """What a cloud-to-device message says that it is sent to."""
+    return f"/devices/{device_id}/messages/deviceBound"
+
+
+def command_properties(message: CloudToDeviceMessage, device_id: str) -> dict[str, str | None]:
+    """The property bag of a cloud-to-device message, not yet encoded."""
+    system = {_SHORT[name]: value for name, value in message.system_properties.items()}
+    bag: dict[str, str | None] = {
+        "$.mid": message.message_id,
+        **system,
+        "$.to": address_of(device_id),
+        "$.exp": iso8601(message.expires_at),
+    }
+    if message.ack is not Ack.NONE:
+        bag[ACK] = message.ack.value
+    return {**bag, **message.properties}
 
 
 def twin_body(twin: Twin) -> bytes:

@@ -24,10 +24,12 @@ from fleetroot.gateway.mqtt import (
     SubscribeReceived,
     UnsubscribeReceived,
     Will,
+    format_properties,
     parse_properties,
     parse_rid_query,
 )
 from fleetroot.gateway.names import HUB_VERSIONS, HubName
+from fleetroot.hub.cloud_to_device import QueuedMessage
 from fleetroot.hub.hub import Hubs
 from fleetroot.hub.live import LiveSession
 from fleetroot.hub.model import (
@@ -70,6 +72,7 @@ class HubWire:
         self._session: LiveSession
         self._filters = _FILTERS
         self._events = ""
+        self._commands = ""
 
     # --- connection.Wire
 
@@ -82,9 +85,10 @@ class HubWire:
         if connect.client_id != self._name.device_id:
             raise InvalidArgument("client id is not the device id of the user name")
         self._events = f"devices/{connect.client_id}/messages/events/"
+        self._commands = f"devices/{connect.client_id}/messages/devicebound/"
         self._filters = {
             **_FILTERS,
-            f"devices/{connect.client_id}/messages/devicebound/#": Channel.COMMANDS,
+            f"{self._commands}#": Channel.COMMANDS,
         }
         if connect.will is not None and not self._is_events(connect.will.topic):
             raise Unauthorized("will on a topic that is not the device's events")
@@ -96,6 +100,7 @@ class HubWire:
             clean_session=connect.clean_session,
         )
         self._connection.vouch()
+        self._connection.on_reading = lambda: self._hubs.commands.deliveries.go_on(self._session)
         return present
 
     def _proof(self, password: bytes | None) -> Proof | None:
@@ -110,6 +115,8 @@ class HubWire:
         """A session that is resumed may have an answer waiting."""
         if Channel.CREDENTIALS in self._session.subscriptions:
             self._connection.in_order(lambda: self._hubs.renewal.deliver_pending(self._session))
+        if Channel.COMMANDS in self._session.subscriptions:
+            self._connection.in_order(lambda: self._hubs.commands.deliveries.begin(self._session))
 
     async def lost(self, will: Will | None) -> None:
         """See `connection.Wire.lost`."""
@@ -171,6 +178,8 @@ class HubWire:
             self._connection.suback(event.packet_id, codes)
             if Channel.CREDENTIALS in granted:
                 await self._hubs.renewal.deliver_pending(self._session)
+            if Channel.COMMANDS in granted:
+                await self._hubs.commands.deliveries.begin(self._session)
 
         self._connection.in_order(subscribe)
 
@@ -221,6 +230,15 @@ class HubWire:
         # Exactly this topic: clients of the preview know no further parameter.
         topic = f"$iothub/credentials/res/{status}/?$rid={request_id}"
         return self._connection.publish(topic, body, qos, delivered)
+
+    def send_command(self, queued: QueuedMessage, qos: int, delivered: Callable[[], None]) -> bool:
+        """See `hub.model.Connection.send_command`."""
+        if self._connection.reader_is_slow:
+            return False
+        bag = hub_bodies.command_properties(queued.message, self._name.device_id)
+        # The slash stays even where no property follows.
+        topic = self._commands + format_properties(bag)
+        return self._connection.publish(topic, queued.message.body, qos, delivered)
 
     # --- messages and twins
 

@@ -26,7 +26,9 @@ from fleetroot.hub import (
 )
 from fleetroot.hub.alerts import Alerts, NeverIssued
 from fleetroot.hub.authentication import Authentication, CertificateExpired
+from fleetroot.hub.commands import CommandRules, Commands
 from fleetroot.hub.connections import Connections
+from fleetroot.hub.device_access import DeviceAccess
 from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.expirations import Expirations
 from fleetroot.hub.live import Arrival, LiveSession, LiveTable
@@ -85,6 +87,7 @@ class Hubs:
         pace: Pace[_Place] | None = None,
         on_alert: Callable[[str], None] = lambda _kind: None,
         certificates: CertificateLimit | None = None,
+        command_rules: CommandRules | None = None,
         *,
         end_with_certificate: bool = True,
     ) -> None:
@@ -109,6 +112,8 @@ class Hubs:
         self.live = LiveTable(store)
         limit = certificates or CertificateLimit(Pace(0.2, 60, clock.monotonic))
         self.renewal = Renewal(store, issuance, self.live, clock, limit)
+        self.commands = Commands(store, self.live, clock, command_rules)
+        self.device_access = DeviceAccess(store, self._authentication, self._alerts, outbox, clock)
         self._expirations = Expirations(self.live, clock, of_certificates=end_with_certificate)
         outbox.listen(self.live.heard, self.live.lease_lost)
 
@@ -366,6 +371,7 @@ class Hubs:
     def disconnect(self, session: LiveSession) -> None:
         """Takes a session whose connection is over out of the live table."""
         self.live.leave(session)
+        self.commands.left(session)
         self._expirations.left(session)
         self._departures.add(session.principal, session.epoch, self._clock.now())
 
@@ -417,10 +423,14 @@ class Hubs:
             InvalidArgument: it is too large.
         """
         _check_standing(session)
+        await self.log(session.principal, message)
+
+    async def log(self, sender: Principal, message: Message) -> None:
+        """The same for a device that proved who it is with this request."""
         if len(message.body) > MAX_MESSAGE_BYTES:
             raise InvalidArgument(f"a message is at most {MAX_MESSAGE_BYTES} bytes")
         now = self._clock.now()
-        await self._event_log.append(session.principal, message, now)
+        await self._event_log.append(sender, message, now)
         self._appended.set()
         self._appended = asyncio.Event()
         self._unswept += events.size_of(message)
@@ -515,8 +525,9 @@ class Hubs:
         return await self._store.write(unit)
 
     def stop_waiting(self) -> None:
-        """Answers who waits for events, now and from now on at once."""
+        """Answers who waits for events, now and from now on at once; the server stops."""
         self._stopping = True
+        self.commands.deliveries.stop()
         self._appended.set()
 
     def stop(self) -> None:
@@ -525,6 +536,7 @@ class Hubs:
 
     def finish(self) -> None:
         """Hands over what is still to be written, when nobody is connected any more."""
+        self.commands.finish_all()
         self._departures.flush()
         self._connections.flush()
 

@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
 from fleetroot.errors import FleetrootError
+from fleetroot.hub.cloud_to_device import QueuedMessage
 from fleetroot.registry.model import IssuedChain
 from fleetroot.sas import SasToken
 
@@ -201,6 +202,13 @@ class Connection(Protocol):
     ) -> bool:
         """Sends an answer, and calls `delivered` when the device has it: at QoS 1 its
         acknowledgement, at QoS 0 the sending. False if it cannot be sent now.
+        """
+        ...
+
+    def send_command(self, queued: QueuedMessage, qos: int, delivered: Callable[[], None]) -> bool:
+        """Sends a cloud-to-device message, and calls `delivered` as above. False if it cannot be
+        sent now, or should not because the device does not read: `Deliveries.go_on` is called when
+        it does again.
         """
         ...
 

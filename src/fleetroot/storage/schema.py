@@ -750,3 +750,50 @@ events = Table(
     Index("ix_events_end_offset", "end_offset"),
     sqlite_autoincrement=True,
 )
+
+# Cloud-to-device messages that wait for their device, in the order of commits.
+commands = Table(
+    "commands",
+    metadata,
+    Column("seq", Sequence64, primary_key=True, autoincrement=True),
+    Column("hub_id", Text, nullable=False),
+    Column("device_key", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("ack", Text, nullable=False),  # hub.cloud_to_device.Ack
+    Column("properties", Text, nullable=False),  # JSON: application properties
+    Column("system_properties", Text, nullable=False),  # JSON
+    Column("body", LargeBinary, nullable=False),
+    Column("enqueued_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("delivery_count", Integer, nullable=False),  # deliveries that came to nothing
+    # Of a delivery over HTTPS.
+    Column("lock_token", Text, nullable=True),
+    Column("locked_until", UtcTime, nullable=True),
+    ForeignKeyConstraint(
+        ["hub_id", "device_key"],
+        ["identities.hub_id", "identities.device_key"],
+        ondelete="CASCADE",
+    ),
+    Index("ix_commands_hub_id_device_key_seq", "hub_id", "device_key", "seq"),
+    Index("ix_commands_expires_at", "expires_at"),
+    sqlite_autoincrement=True,
+)
+
+# What became of cloud-to-device messages whose senders wanted to know.
+command_feedback = Table(
+    "command_feedback",
+    metadata,
+    Column("seq", Sequence64, primary_key=True, autoincrement=True),
+    Column("hub_id", Text, ForeignKey("hubs.id", ondelete="CASCADE"), nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("generation_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("outcome", Text, nullable=False),  # hub.cloud_to_device.Outcome
+    Column("enqueued_at", UtcTime, nullable=False),
+    Column("delivery_count", Integer, nullable=False),
+    Column("lock_token", Text, nullable=True),
+    Column("locked_until", UtcTime, nullable=True),
+    Index("ix_command_feedback_hub_id_seq", "hub_id", "seq"),
+    Index("ix_command_feedback_enqueued_at", "enqueued_at"),
+    sqlite_autoincrement=True,
+)
