@@ -16,6 +16,7 @@ from rich.table import Table
 
 from bench import (
     attestation,
+    commands,
     connect,
     enrollments,
     herd,
@@ -71,6 +72,7 @@ def _groups(store: Path, database_url: str | None) -> dict[str, Callable[[Scale]
         "connect": connect.rows,
         "pace": pace.rows,
         "herd": herd.rows,
+        "commands": commands.rows,
         "rest": rest.rows,
         "revocation": revocation.rows,
         "pkcs11": pkcs11.rows,

@@ -24,6 +24,7 @@ from fleetroot.gateway.mqtt import (
     Connect,
     Decoder,
     Packet,
+    Puback,
     Publish,
     Suback,
     Subscribe,
@@ -164,6 +165,7 @@ class MqttLine:
         self._writer = writer
         self._decoder = Decoder(1024 * 1024)
         self._packets: list[Packet] = []
+        self._commands = ""
 
     @classmethod
     async def to_provisioning(
@@ -191,6 +193,7 @@ class MqttLine:
         """Connects with the operational certificate; any broker takes this CONNECT."""
         assert device.context is not None
         line = cls(*await _dial(door, device.context))
+        line._commands = f"devices/{device.id}/messages/devicebound/#"
         username = f"{device.hub}/{device.id}/?api-version=2025-08-01-preview"
         await line._connect(
             Connect(device.id, clean_session=True, keep_alive=1000, username=username)
@@ -206,6 +209,18 @@ class MqttLine:
         assert "/res/200/" in answer.topic, answer.payload
         state: dict[str, Any] = json.loads(answer.payload)["registrationState"]
         return state
+
+    async def listen(self) -> None:
+        """Subscribes to the device's messages at QoS 1."""
+        self._send(Subscribe(1, ((self._commands, 1),)))
+        assert isinstance(await self._receive(), Suback)
+
+    async def acknowledge(self) -> None:
+        """Waits for a message, and acknowledges it."""
+        message = await self._receive()
+        assert isinstance(message, Publish)
+        assert message.packet_id is not None
+        self._send(Puback(message.packet_id))
 
     def close(self) -> None:
         self._writer.close()

@@ -42,6 +42,7 @@ class Job(StrEnum):
     `ISSUE`: the same over kept connections, again and again.
     `CONNECT`: TLS with an operational certificate, CONNECT to the hub, leave.
     `IDLE`: the same, and stay.
+    `LISTEN`: stay connected, and acknowledge so many messages together.
     """
 
     ONBOARD = "onboard"
@@ -49,6 +50,7 @@ class Job(StrEnum):
     ISSUE = "issue"
     CONNECT = "connect"
     IDLE = "idle"
+    LISTEN = "listen"
 
 
 class Wire(StrEnum):
@@ -68,7 +70,7 @@ class Order:
         curve: of the devices' keys.
         devices: how many there are.
         at_once: how many are at work at a time.
-        times: how often each registers, on a kept line.
+        times: how often each registers, on a kept line; of those that listen, messages together.
         addresses: that a herd comes from.
         wire: to the provisioning service.
         attestation: of the devices.
@@ -153,6 +155,10 @@ class Load:
                     self._lines.append((device, await self._provisioning(device)))
             case Job.CONNECT | Job.IDLE:
                 await self._each(self._get_certificate)
+            case Job.LISTEN:
+                await self._each(self._get_certificate)
+                await self._each(self._stay)
+                await asyncio.gather(*(line.listen() for line in self._stayed))
             case Job.ONBOARD | Job.HERD:
                 pass
 
@@ -180,6 +186,8 @@ class Load:
                 took = await self._each(self._connect_and_leave)
             case Job.IDLE:
                 took = await self._each(self._stay)
+            case Job.LISTEN:
+                took = await self._listen()
             case Job.ISSUE:
                 took = []
                 for _ in range(self._order.times):
@@ -275,6 +283,25 @@ class Load:
 
     async def _connect_and_leave(self, device: Device) -> None:
         (await MqttLine.to_hub(self._hub, device)).close()
+
+    async def _listen(self) -> list[float]:
+        """Acknowledges messages; the seconds from the start until each of them was here."""
+        start, took = time.perf_counter(), list[float]()
+
+        async def acknowledge(line: MqttLine) -> None:
+            while True:
+                await line.acknowledge()
+                took.append(time.perf_counter() - start)
+                if len(took) == self._order.times:
+                    done.set()
+
+        done = asyncio.Event()
+        lines = [asyncio.create_task(acknowledge(line)) for line in self._stayed]
+        await done.wait()
+        for line in lines:
+            line.cancel()
+        await asyncio.gather(*lines, return_exceptions=True)
+        return took
 
     async def _stay(self, device: Device) -> None:
         self._stayed.append(await MqttLine.to_hub(self._hub, device))

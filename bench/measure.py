@@ -23,6 +23,8 @@ class Scale:
         herd: devices that arrive at once, each from an address of its own.
         behind_nat: the same, all from one address.
         idle: connections whose memory is measured.
+        listeners: devices that cloud-to-device messages are sent to, where there are many.
+        messages: that are sent in a round.
         stored: devices in the large store.
         few: in the small one beside it.
         revoked: certificates on revocation lists; each number is higher than the one before.
@@ -34,6 +36,8 @@ class Scale:
     herd: int = 10_000
     behind_nat: int = 1_000
     idle: int = 1000
+    listeners: int = 1000
+    messages: int = 5000
     stored: int = 1_000_000
     few: int = 1_000
     revoked: tuple[int, ...] = (1_000, 10_000, 100_000)

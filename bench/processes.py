@@ -109,6 +109,36 @@ def server_on(data: Path, *options: str, one_source: bool = True) -> Iterator[Se
         server.stop()
 
 
+class Sender:
+    """A server that sends to devices from within; see `bench.sending`."""
+
+    def __init__(self, data: Path) -> None:
+        """Starts it on a data folder, and waits until it is ready."""
+        self.bootstrap = data / "bootstrap.json"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.sending", str(data)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+        assert "ready" in _pipe(self._process.stdout).readline()
+
+    def begin(self, messages: int) -> None:
+        """Lets it send so many."""
+        to = _pipe(self._process.stdin)
+        to.write(f"{messages}\n")
+        to.flush()
+
+    def finish(self) -> None:
+        """Waits until all of them were acknowledged."""
+        assert "done" in _pipe(self._process.stdout).readline()
+
+    def stop(self) -> None:
+        _pipe(self._process.stdin).close()
+        assert self._process.wait(_STOP_SECONDS) == 0
+
+
 class Generator:
     """A load generator process with its order."""
 
@@ -151,7 +181,7 @@ class Generator:
 
 @contextmanager
 def generator(
-    server: Server, job: Job, curve: str, devices: int, **more: Any
+    server: Server | Sender, job: Job, curve: str, devices: int, **more: Any
 ) -> Iterator[Generator]:
     """A load generator for a server."""
     made = Generator(Order(job, str(server.bootstrap), curve, devices, **more))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from bench import (
     attestation,
+    commands,
     connect,
     enrollments,
     herd,
@@ -44,6 +45,8 @@ TINY = Scale(
     herd=150,
     behind_nat=80,
     idle=10,
+    listeners=5,
+    messages=60,
     stored=300,
     few=150,
     revoked=(20, 40),
@@ -104,6 +107,11 @@ def test_every_device_of_a_herd_is_provisioned_and_each_behind_a_nat():
 
 def test_start_up_and_idle_memory_are_measured():
     assert [row.goal for row in sane(rest.rows(TINY))] == ["3 s", "64 KB"]
+
+
+def test_messages_to_devices_are_measured():
+    one, many = sane(commands.rows(TINY))
+    assert (one.what[-10:], many.what[-9:]) == ("one device", "5 devices")
 
 
 def test_revocation_is_measured():
