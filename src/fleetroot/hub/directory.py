@@ -49,7 +49,8 @@ class Directory:
             there = identities.find(tx, wanted.hub_id, wanted.device_id)
             if there is None:
                 identities.insert(tx, [wanted])
-                twins.insert(tx, [(wanted, _moved_twin(tx, assignment) or first)], now)
+                if not _move_twin(tx, assignment, wanted, now):
+                    twins.insert_new(tx, [(wanted, first)], now)
             elif not self._pinned_alike(there, assignment):
                 identities.set_pin(tx, wanted, now)
                 _tell_changed(tx, there, now)
@@ -70,7 +71,7 @@ class Directory:
         def unit(tx: Transaction) -> bool:
             if not identities.insert(tx, [identity for identity, _ in wanted]):
                 return False
-            twins.insert(tx, wanted, now)
+            twins.insert_new(tx, wanted, now)
             return True
 
         return unit
@@ -122,13 +123,12 @@ class Directory:
                 return there.pin is Pin.UPLOADED
 
 
-def _moved_twin(tx: Transaction, assignment: Assignment) -> Twin | None:
-    """The twin that comes with a device from its last hub."""
-    for seat in assignment.leaves if assignment.migrate else ():
-        moved = twins.find(tx, seat.hub_id, canonical(seat.device_id))
-        if moved is not None:
-            return moved
-    return None
+def _move_twin(tx: Transaction, assignment: Assignment, to: Identity, now: datetime) -> bool:
+    """Lets the twin come with a device from its last hub, if there is one and it is to come."""
+    return assignment.migrate and any(
+        twins.move(tx, seat.hub_id, canonical(seat.device_id), to, now)
+        for seat in assignment.leaves
+    )
 
 
 def _first_twin(assignment: Assignment) -> Twin:

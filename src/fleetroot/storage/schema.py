@@ -700,6 +700,12 @@ twins = Table(
     Column("desired_version", BigInteger, nullable=False),
     Column("reported_version", BigInteger, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    # How often services changed it, plus one; with the generation of its identity, its etag.
+    Column("revision", BigInteger, nullable=False, server_default="1"),
+    # JSON objects, see hub.twin_metadata
+    Column("desired_metadata", Text, nullable=False, server_default="{}"),
+    Column("reported_metadata", Text, nullable=False, server_default="{}"),
+    Column("model_id", Text, nullable=True),  # a DTMI, as its device said when it connected
     ForeignKeyConstraint(
         ["hub_id", "device_key"],
         ["identities.hub_id", "identities.device_key"],
