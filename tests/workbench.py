@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from cryptography import x509
 from sqlalchemy import Connection
@@ -119,6 +119,8 @@ class Wire:
     answers: list[CredentialAnswer] = field(default_factory=list)
     on_answer: Callable[[CredentialAnswer], None] | None = None
     reads: bool = True  # and otherwise takes no cloud-to-device messages
+    desired: list[tuple[dict[str, Any], int]] = field(default_factory=list)
+    desired_unacknowledged: list[Callable[[], None]] = field(default_factory=list)
     commands: list[tuple[QueuedMessage, Callable[[], None]]] = field(default_factory=list)
 
     def end(self, why: Ending) -> None:
@@ -143,6 +145,17 @@ class Wire:
             self.commands.append((queued, delivered))
             if qos == 0:
                 delivered()
+        return self.reads
+
+    def desired_changed(
+        self, patch: Mapping[str, Any], version: int, qos: int, delivered: Callable[[], None]
+    ) -> bool:
+        if self.reads:
+            self.desired.append((dict(patch), version))
+            if qos == 0:
+                delivered()
+            else:
+                self.desired_unacknowledged.append(delivered)
         return self.reads
 
     @property

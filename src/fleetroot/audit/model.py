@@ -73,6 +73,7 @@ class Action(StrEnum):
     REVOKE_DEVICE = "device.revoke"
     ENABLE_DEVICE = "device.enable"
     DISABLE_DEVICE = "device.disable"
+    CHANGE_TWIN = "device.changeTwin"
     PURGE_MESSAGES = "device.purgeMessages"
     ISSUE_CERTIFICATE = "certificate.issue"
     REVOKE_CERTIFICATE = "certificate.revoke"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -87,6 +87,11 @@ def twin_body(twin: Twin) -> bytes:
     desired["$version"] = twin.desired_version
     reported["$version"] = twin.reported_version
     return orjson.dumps({"desired": desired, "reported": reported})
+
+
+def desired_body(patch: Mapping[str, Any], version: int) -> bytes:
+    """A change of desired properties, with `$version` inside."""
+    return orjson.dumps({**patch, "$version": version})
 
 
 def read_credential_request(body: bytes) -> CredentialWish:

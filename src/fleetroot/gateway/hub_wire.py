@@ -8,8 +8,8 @@ Source: Azure IoT Hub, "Communicate with an IoT hub using MQTT".
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from fleetroot.clock import Clock
 from fleetroot.errors import FleetrootError, InvalidArgument, Unauthorized
@@ -45,10 +45,11 @@ from fleetroot.hub.model import (
 
 _TWIN_GET: Final = "$iothub/twin/GET/"
 _TWIN_PATCH: Final = "$iothub/twin/PATCH/properties/reported/"
+_DESIRED: Final = "$iothub/twin/PATCH/properties/desired/"
 _ISSUE_CERTIFICATE: Final = "$iothub/credentials/POST/issueCertificate/"
 _FILTERS: Final = {
     "$iothub/twin/res/#": Channel.TWIN,
-    "$iothub/twin/PATCH/properties/desired/#": Channel.DESIRED,
+    f"{_DESIRED}#": Channel.DESIRED,
     "$iothub/methods/POST/#": Channel.METHODS,
     "$iothub/credentials/res/#": Channel.CREDENTIALS,
 }
@@ -100,7 +101,9 @@ class HubWire:
             clean_session=connect.clean_session,
         )
         self._connection.vouch()
-        self._connection.on_reading = lambda: self._hubs.commands.deliveries.go_on(self._session)
+        self._connection.on_reading = lambda: self._hubs.go_on(self._session)
+        if self._name.model_id is not None:
+            self._hubs.note_model(self._session, self._name.model_id)
         return present
 
     def _proof(self, password: bytes | None) -> Proof | None:
@@ -239,6 +242,16 @@ class HubWire:
         # The slash stays even where no property follows.
         topic = self._commands + format_properties(bag)
         return self._connection.publish(topic, queued.message.body, qos, delivered)
+
+    def desired_changed(
+        self, patch: Mapping[str, Any], version: int, qos: int, delivered: Callable[[], None]
+    ) -> bool:
+        """See `hub.model.Connection.desired_changed`."""
+        if self._connection.reader_is_slow:
+            return False
+        topic = f"{_DESIRED}?$version={version}"
+        body = hub_bodies.desired_body(patch, version)
+        return self._connection.publish(topic, body, qos, delivered)
 
     # --- messages and twins
 

@@ -19,6 +19,10 @@ _MAX_FIELDS: Final = 32
 _PROVISIONING: Final = re.compile(
     r"([^/]{1,64})/registrations/([^/]{1,256})/(api-version=.*)", re.ASCII | re.IGNORECASE
 )
+_DTMI: Final = re.compile(
+    r"dtmi:[A-Za-z](?:\w*[A-Za-z0-9])?(?::[A-Za-z](?:\w*[A-Za-z0-9])?)*(?:;[1-9]\d{0,8}(?:\.\d{1,6})?)?",
+    re.ASCII,
+)
 _HUB: Final = re.compile(r"([^/]{1,253})/([^/]{1,256})(?:/([^/?]{1,256}))?/?\?(.*)")
 
 
@@ -69,6 +73,7 @@ class HubName:
     device_id: str
     module_id: str | None
     api_version: str | None
+    model_id: str | None = None  # a DTMI
 
 
 Name: TypeAlias = ProvisioningName | HubName
@@ -88,11 +93,29 @@ def parse_name(username: str) -> Name:
         return ProvisioningName(id_scope, unquote(registration_id), _api_version(query))
     if found := _HUB.fullmatch(username):
         host_name, device_id, module_id, query = found.groups()
-        return HubName(host_name, device_id, module_id, _api_version(query))
+        return HubName(host_name, device_id, module_id, _api_version(query), _model_id(query))
     raise InvalidArgument("user name is of neither service")
 
 
 def _api_version(query: str) -> str | None:
+    """The version that the device speaks."""
+    return _field(query, "api-version")
+
+
+def _model_id(query: str) -> str | None:
+    """The model that the device says it implements.
+
+    Raises:
+        InvalidArgument: it is no DTMI (Digital Twins Definition Language, "Digital Twin Model
+            Identifier"), or too long.
+    """
+    model_id = _field(query, "model-id")
+    if model_id is not None and not (len(model_id) <= 128 and _DTMI.fullmatch(model_id)):
+        raise InvalidArgument("model-id of the user name is no DTMI")
+    return model_id
+
+
+def _field(query: str, wanted: str) -> str | None:
     """The first value that is not empty, as `urllib.parse.parse_qs` finds it."""
     # Node sends `&model-id=dtmi:…;1` raw: a semicolon separates nothing here.
     fields = query.split("&")
@@ -100,6 +123,6 @@ def _api_version(query: str) -> str | None:
         raise InvalidArgument("user name has too many fields")
     for field in fields:
         name, _, value = field.partition("=")
-        if value and unquote_plus(name) == "api-version":
+        if value and unquote_plus(name) == wanted:
             return unquote_plus(value)
     return None

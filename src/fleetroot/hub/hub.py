@@ -45,6 +45,7 @@ from fleetroot.hub.model import (
     Twin,
 )
 from fleetroot.hub.renewal import Renewal
+from fleetroot.hub.service_twins import ServiceTwins
 from fleetroot.hub.sessions import Beginning, Beginnings, Begun, Departures
 from fleetroot.ids import canonical, check_name
 from fleetroot.pace import Pace
@@ -113,6 +114,7 @@ class Hubs:
         limit = certificates or CertificateLimit(Pace(0.2, 60, clock.monotonic))
         self.renewal = Renewal(store, issuance, self.live, clock, limit)
         self.commands = Commands(store, self.live, clock, command_rules)
+        self.twins = ServiceTwins(store, self.live, clock)
         self.device_access = DeviceAccess(store, self._authentication, self._alerts, outbox, clock)
         self._expirations = Expirations(self.live, clock, of_certificates=end_with_certificate)
         outbox.listen(self.live.heard, self.live.lease_lost)
@@ -368,10 +370,16 @@ class Hubs:
             self._hub_of_host[host_name] = hub
         return self._hub_of_host[host_name]
 
+    def go_on(self, session: LiveSession) -> None:
+        """Sends what waits for a device whose connection takes more again."""
+        self.commands.deliveries.go_on(session)
+        self.twins.go_on(session)
+
     def disconnect(self, session: LiveSession) -> None:
         """Takes a session whose connection is over out of the live table."""
         self.live.leave(session)
         self.commands.left(session)
+        self.twins.left(session)
         self._expirations.left(session)
         self._departures.add(session.principal, session.epoch, self._clock.now())
 
@@ -506,6 +514,13 @@ class Hubs:
         if twin is None:
             raise NotFound("the device has no twin")
         return twin
+
+    def note_model(self, session: LiveSession, model_id: str) -> None:
+        """Keeps which model (a DTMI) the device says that it implements."""
+        principal = session.principal
+        self._store.submit(
+            lambda tx: twins.set_model(tx, principal.hub.id, principal.device_key, model_id)
+        )
 
     async def report(self, session: LiveSession, patch: bytes) -> int:
         """Merges a patch (JSON) into the device's reported properties; their new version, durable.

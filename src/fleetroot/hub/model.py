@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from fleetroot.errors import FleetrootError
@@ -207,9 +207,15 @@ class Connection(Protocol):
 
     def send_command(self, queued: QueuedMessage, qos: int, delivered: Callable[[], None]) -> bool:
         """Sends a cloud-to-device message, and calls `delivered` as above. False if it cannot be
-        sent now, or should not because the device does not read: `Deliveries.go_on` is called when
-        it does again.
+        sent now, or should not because the device does not read: `Hubs.go_on` is called when it
+        does again.
         """
+        ...
+
+    def desired_changed(
+        self, patch: Mapping[str, Any], version: int, qos: int, delivered: Callable[[], None]
+    ) -> bool:
+        """Sends a patch of desired properties, which makes their `version`; as above."""
         ...
 
 
