@@ -43,7 +43,8 @@ def check(data: bytes) -> None:
             assert username.startswith("/".join(parts))
             assert all("/" not in part and 0 < len(part) <= 256 for part in parts)
             assert "?" not in (name.module_id or "")
-            again = f"{'/'.join(parts)}/?{version}"
+            model = f"&model-id={quote(name.model_id, safe='')}" if name.model_id else ""
+            again = f"{'/'.join(parts)}/?{version}{model}"
     if len(again) > 2048:
         return
     assert parse_name(again) == name, "a name that is not itself"

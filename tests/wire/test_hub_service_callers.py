@@ -20,6 +20,9 @@ RIGHTS = {
     ("DELETE", "/devices/none/commands"): Right.SERVICE_CONNECT,
     ("GET", "/messages/serviceBound/feedback"): Right.SERVICE_CONNECT,
     ("DELETE", "/messages/serviceBound/feedback/none"): Right.SERVICE_CONNECT,
+    ("GET", "/twins/none"): Right.SERVICE_CONNECT,
+    ("PATCH", "/twins/none"): Right.SERVICE_CONNECT,
+    ("PUT", "/twins/none"): Right.SERVICE_CONNECT,
     ("POST", "/messages/serviceBound/feedback/none/abandon"): Right.SERVICE_CONNECT,
 }
 

@@ -31,7 +31,11 @@ from fleetroot.gateway.names import HubName, ProvisioningName, parse_name
         ),
         (
             "hub.example/dev-1/?api-version=2021-04-12&model-id=dtmi:com:x;1",
-            HubName("hub.example", "dev-1", None, "2021-04-12"),
+            HubName("hub.example", "dev-1", None, "2021-04-12", "dtmi:com:x;1"),
+        ),
+        (
+            "hub.example/dev-1/?model-id=dtmi%3Acom%3Ax_1%3B1.2",
+            HubName("hub.example", "dev-1", None, None, "dtmi:com:x_1;1.2"),
         ),
         (
             "hub.example/dev-1/mod/?api-version=2021-04-12",
@@ -55,6 +59,24 @@ def test_the_name_of_a_device_that_provisions_survives_its_spelling(
     encoded, asked = quote(registration_id, safe=""), quote(version)
     username = f"{id_scope}/registrations/{encoded}/api-version={asked}&ClientVersion=x%2F1"
     assert parse_name(username) == ProvisioningName(id_scope, registration_id, version)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "dtmi",
+        "dtmi:",
+        "dtmi:1;1",
+        "dtmi:a_;1",
+        "dtmi:a::b;1",
+        "dtmi:a;0",
+        "dtmi:ä;1",
+        "dtmi:" + "a" * 128,
+    ],
+)
+def test_model_that_is_no_dtmi_is_refused(model: str) -> None:
+    with pytest.raises(InvalidArgument, match="model-id"):
+        parse_name(f"hub.example/dev-1/?model-id={quote(model)}")
 
 
 @given(parts, parts, st.none() | parts, versions, st.booleans())

@@ -5,6 +5,7 @@ answers in `errors`, once. It may import the rooms, and the bodies that `gateway
 
 - `ports`: what stands on each port at once; `applications`: the routes that are built on demand.
 - `operator`: devices, certificates, events and status, for the CLI and the console.
+- `twin_bodies`: twins as services see them, for every route that answers with them.
 - `device_registrations`: the provisioning device API; `device_messages`: the hub's.
 - `enrollments`: the provisioning service API.
 """

@@ -29,6 +29,7 @@ from fleetroot.api import (
     explain,
     hub_messages,
     hub_statistics,
+    hub_twins,
     hubs,
     incidents,
     master_key,
@@ -119,7 +120,7 @@ PROVISIONING: Final = (
     registrations.router,
 )
 
-HUB: Final = (hub_statistics.router, cloud_to_device.router)
+HUB: Final = (hub_statistics.router, cloud_to_device.router, hub_twins.router)
 
 MANAGEMENT: Final = (
     arm_namespaces.lists,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -211,9 +212,9 @@ def check_size(name: str, section: dict[str, Any], max_bytes: int) -> str:
     text = orjson.dumps(section)
     # No value weighs more than four times what it takes as JSON: `1,` is 8.
     if len(text) > max_bytes // 4 and size_of(section) > max_bytes:
-        raise InvalidArgument(f"{name}: would be over {max_bytes} bytes")
+        raise InvalidArgument(f"{name}: at most {max_bytes} bytes")
     if len(text) > MAX_JSON_BYTES:
-        raise InvalidArgument(f"{name}: would be over {MAX_JSON_BYTES} bytes as JSON")
+        raise InvalidArgument(f"{name}: at most {MAX_JSON_BYTES} bytes as JSON")
     return text.decode()
 
 
@@ -259,6 +260,8 @@ def _check(value: object, *, depth: int) -> None:
         case str():
             if len(value.encode()) > _MAX_STRING_BYTES:
                 raise InvalidArgument(f"twin strings are at most {_MAX_STRING_BYTES} bytes")
+        case float() if not isfinite(value):
+            raise InvalidArgument("a twin number is out of range")
         case bool():
             return
         case int():
