@@ -77,6 +77,9 @@ NEEDS = {
     **device_calls("/fleetroot/namespaces/default"),
     ("POST", "/fleetroot/hubs/default/devices/dev-1/messages"): Permission.WRITE_DEVICES,
     ("DELETE", "/fleetroot/hubs/default/devices/dev-1/messages"): Permission.WRITE_DEVICES,
+    ("GET", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.READ,
+    ("PATCH", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,
+    ("PUT", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,
     ("GET", "/fleetroot/provisioning-services/default/quarantine"): Permission.READ,
     (
         "POST",

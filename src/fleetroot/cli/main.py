@@ -29,6 +29,7 @@ _COMMANDS = {
     "events": "events:events",
     "device": "device:device",
     "explain": "explain:explain",
+    "twin": "twins:twin",
     "token": "tokens:token",
     "oidc-issuer": "oidc_issuers:oidc_issuer",
     "approval": "approvals:approval",
