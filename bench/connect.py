@@ -4,25 +4,12 @@ again), against the library's bare handshake and against Mosquitto with the same
 
 from __future__ import annotations
 
-import sqlite3
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.floor import CURVES, HandshakeFloor, operational_pem
 from bench.load import Job
 from bench.measure import Row, Scale, Side, rate, ratio, take_turns
-from bench.processes import (
-    DATABASE_FILE,
-    Mosquitto,
-    Server,
-    generator,
-    mosquitto_program,
-    new_server,
-)
+from bench.processes import Server, generator, mosquitto_beside, new_server
 
 _FLOORS = 100  # a round
 
@@ -38,10 +25,8 @@ def _of_curve(server: Server, scale: Scale, curve: str) -> list[Row]:
     with ExitStack() as running:
         load = running.enter_context(generator(server, Job.CONNECT, curve, scale.batch))
         sides: list[Side] = [lambda: floor.seconds(_FLOORS), lambda: load.cost(server.pid)]
-        if mosquitto_program() is not None:
-            folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
-            broker = Mosquitto(folder, _device_cas(server))
-            running.callback(broker.stop)
+        if (broker := running.enter_context(mosquitto_beside(server))) is not None:
+            mosquitto = broker.pid
             theirs = running.enter_context(
                 generator(
                     server,
@@ -52,26 +37,14 @@ def _of_curve(server: Server, scale: Scale, curve: str) -> list[Row]:
                     broker_trust=broker.trust,
                 )
             )
-            sides.append(lambda: theirs.cost(broker.pid))
-        bare, used, *mosquitto = take_turns(scale.rounds, *sides)
+            sides.append(lambda: theirs.cost(mosquitto))
+        bare, used, *peer = take_turns(scale.rounds, *sides)
     what = f"connections to the hub, {curve}"
     found = [Row(what, rate(used), f"bare TLS {rate(bare)}", ratio(bare, used), "60%")]
-    if mosquitto:
-        beside = f"mosquitto {rate(mosquitto[0])}"
+    if peer:
+        beside = f"mosquitto {rate(peer[0])}"
         goal = "400%" if curve == "P-384" else ""  # a quarter of its CPU
-        found.append(Row(what, rate(used), beside, ratio(mosquitto[0], used), goal))
+        found.append(Row(what, rate(used), beside, ratio(peer[0], used), goal))
     else:
         found.append(Row(what, rate(used), "mosquitto: not installed"))
     return found
-
-
-def _device_cas(server: Server) -> bytes:
-    """The certificates of every CA that devices' certificates lead to, PEM."""
-    database = sqlite3.connect(server.bootstrap.with_name(DATABASE_FILE))
-    try:
-        found = database.execute("SELECT certificate FROM authorities").fetchall()
-    finally:
-        database.close()
-    return b"".join(
-        x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for (der,) in found
-    )

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import ssl
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -33,6 +35,9 @@ from fleetroot.gateway.mqtt import (
 
 _API_VERSION = "2026-11-01"
 _ANSWERS = "$dps/registrations/res/#"
+_REPORT = "$iothub/twin/PATCH/properties/reported/"
+_BODY = bytes(100)
+_PACKET_IDS = 60_000
 _REGISTER = "$dps/registrations/PUT/iotdps-register/?$rid=1"
 
 
@@ -166,6 +171,7 @@ class MqttLine:
         self._decoder = Decoder(1024 * 1024)
         self._packets: list[Packet] = []
         self._commands = ""
+        self._events = ""
 
     @classmethod
     async def to_provisioning(
@@ -194,6 +200,7 @@ class MqttLine:
         assert device.context is not None
         line = cls(*await _dial(door, device.context))
         line._commands = f"devices/{device.id}/messages/devicebound/#"
+        line._events = f"devices/{device.id}/messages/events/"
         username = f"{device.hub}/{device.id}/?api-version=2025-08-01-preview"
         await line._connect(
             Connect(device.id, clean_session=True, keep_alive=1000, username=username)
@@ -221,6 +228,52 @@ class MqttLine:
         assert isinstance(message, Publish)
         assert message.packet_id is not None
         self._send(Puback(message.packet_id))
+
+    async def publish(self, count: int, window: int) -> list[float]:
+        """Sends so many messages at QoS 1, `window` of them not acknowledged yet; the seconds that
+        each took.
+        """
+        topic = f"{self._events}temperature=21"
+        return await self._keep_asking(
+            count, window, lambda number: Publish(topic, _BODY, 1, False, False, number), _packet_id
+        )
+
+    async def report(self, count: int, window: int) -> list[float]:
+        """Sends so many patches of reported properties, `window` of them not answered yet."""
+        self._send(Subscribe(1, (("$iothub/twin/res/#", 0),)))
+        assert isinstance(await self._receive(), Suback)
+
+        def patch(number: int) -> Publish:
+            body = b'{"temperature":%d,"firmware":{"version":"1.2.3"}}' % (number % 50)
+            return Publish(f"{_REPORT}?$rid={number}", body, 0, False, False, None)
+
+        return await self._keep_asking(count, window, patch, _request_id)
+
+    async def _keep_asking(
+        self,
+        count: int,
+        window: int,
+        ask: Callable[[int], Publish],
+        number_of: Callable[[Packet], int],
+    ) -> list[float]:
+        sent: dict[int, float] = {}
+        took: list[float] = []
+        numbers = iter(range(count))
+
+        def send_one() -> None:
+            number = next(numbers, None)
+            if number is not None:
+                place = number % _PACKET_IDS + 1
+                sent[place] = time.perf_counter()
+                self._send(ask(place))
+
+        for _ in range(window):
+            send_one()
+        while len(took) < count:
+            answer = await self._receive()
+            took.append(time.perf_counter() - sent.pop(number_of(answer)))
+            send_one()
+        return took
 
     def close(self) -> None:
         self._writer.close()
@@ -289,6 +342,33 @@ class HttpsLine:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _packet_id(packet: Packet) -> int:
+    assert isinstance(packet, Puback), packet
+    return packet.packet_id
+
+
+def _request_id(packet: Packet) -> int:
+    assert isinstance(packet, Publish), packet
+    assert "/res/204/" in packet.topic, packet
+    return int(packet.topic.partition("$rid=")[2].partition("&")[0])
+
+
+async def publish_all(port: int, topics: Sequence[str], count: int, window: int) -> None:
+    """Sends messages at QoS 1 to topics in turn, over one plain connection to a broker."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    decoder, done, sent = Decoder(1024 * 1024), -1, 0
+    writer.write(encode(Connect("publisher")))
+    while done < count:
+        while done >= 0 and sent < min(count, done + window):
+            topic, number = topics[sent % len(topics)], sent % _PACKET_IDS + 1
+            writer.write(encode(Publish(topic, _BODY, 1, False, False, number)))
+            sent += 1
+        data = await reader.read(65536)
+        assert data, "the broker closed the connection"
+        done += len(decoder.feed(data))  # CONNACK, then a PUBACK for each
+    writer.close()
 
 
 async def _dial(

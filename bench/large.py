@@ -16,6 +16,8 @@ _JOBS = {
     Job.ISSUE: "certificates over kept MQTT",
     Job.ONBOARD: "full onboardings over MQTT",
     Job.CONNECT: "connections to the hub",
+    Job.PUBLISH: "messages in at QoS 1",
+    Job.REPORT: "reported patches",
 }
 _LINES = 64
 
@@ -57,6 +59,8 @@ def _start_up(scale: Scale, small: Path, large: Path) -> Row:
 
 def _row(small: Server, large: Server, scale: Scale, job: Job) -> Row:
     shape = {"devices": scale.batch, "at_once": 32}
+    if job in (Job.PUBLISH, Job.REPORT):
+        shape = {"devices": min(_LINES, scale.batch), "times": scale.messages}
     if job is Job.ISSUE:
         lines = min(_LINES, scale.batch)
         shape = {"devices": lines, "times": scale.batch // lines}

@@ -25,12 +25,13 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.credentials import Attestation, Enroller, stored_id
-from bench.devices import ComeBack, Device, Door, HttpsLine, MqttLine, ProvisioningLine
+from bench.devices import ComeBack, Device, Door, HttpsLine, MqttLine, ProvisioningLine, publish_all
 from bench.floor import CURVES, client_context
 
 _PATIENCE = 30.0  # seconds of one attempt of a device of a herd, as SDKs have it
 _LONGEST = 30.0  # that it waits before the next
 _GIVE_UP = 600.0
+_AT_ONCE = 64  # messages that nobody acknowledged yet
 _MOST_STORED = 100_000  # of a large store's enrollments, whose devices come
 
 
@@ -43,6 +44,8 @@ class Job(StrEnum):
     `CONNECT`: TLS with an operational certificate, CONNECT to the hub, leave.
     `IDLE`: the same, and stay.
     `LISTEN`: stay connected, and acknowledge so many messages together.
+    `PUBLISH`: stay connected, and send so many messages together.
+    `REPORT`: stay connected, and report so many patches together.
     """
 
     ONBOARD = "onboard"
@@ -51,6 +54,8 @@ class Job(StrEnum):
     CONNECT = "connect"
     IDLE = "idle"
     LISTEN = "listen"
+    PUBLISH = "publish"
+    REPORT = "report"
 
 
 class Wire(StrEnum):
@@ -70,13 +75,14 @@ class Order:
         curve: of the devices' keys.
         devices: how many there are.
         at_once: how many are at work at a time.
-        times: how often each registers, on a kept line; of those that listen, messages together.
+        times: how often each registers, on a kept line; of those that stay, messages together.
         addresses: that a herd comes from.
         wire: to the provisioning service.
         attestation: of the devices.
         stored: enrollments of the store, of which devices with a `STORED_KEY` have one each.
         broker: connect to this port instead of the hub; another broker with the same devices.
         broker_trust: the CA (PEM) of that broker.
+        plain: of devices that listen, send them their messages by this port of that broker.
     """
 
     job: Job
@@ -91,6 +97,7 @@ class Order:
     stored: int = 0
     broker: int | None = None
     broker_trust: str = ""
+    plain: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -155,6 +162,9 @@ class Load:
                     self._lines.append((device, await self._provisioning(device)))
             case Job.CONNECT | Job.IDLE:
                 await self._each(self._get_certificate)
+            case Job.PUBLISH | Job.REPORT:
+                await self._each(self._get_certificate)
+                await self._each(self._stay)
             case Job.LISTEN:
                 await self._each(self._get_certificate)
                 await self._each(self._stay)
@@ -188,6 +198,10 @@ class Load:
                 took = await self._each(self._stay)
             case Job.LISTEN:
                 took = await self._listen()
+            case Job.PUBLISH:
+                took = await self._ask_all(MqttLine.publish)
+            case Job.REPORT:
+                took = await self._ask_all(MqttLine.report)
             case Job.ISSUE:
                 took = []
                 for _ in range(self._order.times):
@@ -297,11 +311,23 @@ class Load:
 
         done = asyncio.Event()
         lines = [asyncio.create_task(acknowledge(line)) for line in self._stayed]
+        if self._order.plain is not None:
+            topics = [f"devices/{device.id}/messages/devicebound/" for device in self._devices]
+            await publish_all(self._order.plain, topics, self._order.times, _AT_ONCE)
         await done.wait()
         for line in lines:
             line.cancel()
         await asyncio.gather(*lines, return_exceptions=True)
         return took
+
+    async def _ask_all(
+        self, ask: Callable[[MqttLine, int, int], Awaitable[list[float]]]
+    ) -> list[float]:
+        """Every device asks its share, so many at once together; the seconds that each took."""
+        lines = self._stayed
+        share, window = self._order.times // len(lines), max(1, _AT_ONCE // len(lines))
+        took = await asyncio.gather(*(ask(line, share, window) for line in lines))
+        return [seconds for of_line in took for seconds in of_line]
 
     async def _stay(self, device: Device) -> None:
         self._stayed.append(await MqttLine.to_hub(self._hub, device))

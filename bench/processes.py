@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench.credentials import operator
 from bench.floor import ServerPki, to_pem
@@ -205,8 +208,9 @@ class Mosquitto:
         self.trust = pki.trust
         (folder / "ca.pem").write_bytes(device_cas)
         (folder / "server.pem").write_bytes(to_pem(pki.key, pki.certificate))
-        self.port = _free_port()
+        self.port, self.plain_port = _free_port(), _free_port()
         (folder / "mosquitto.conf").write_text(
+            "per_listener_settings true\n"
             f"listener {self.port} 127.0.0.1\n"
             f"cafile {folder}/ca.pem\n"
             f"certfile {folder}/server.pem\n"
@@ -214,7 +218,11 @@ class Mosquitto:
             "tls_version tlsv1.3\n"
             "require_certificate true\n"
             "use_identity_as_username true\n"
+            "allow_anonymous true\n"
+            f"listener {self.plain_port} 127.0.0.1\n"
+            "allow_anonymous true\n"
             "persistence false\n"
+            "max_queued_messages 0\n"
             "log_type error\n"
         )
         program = mosquitto_program()
@@ -231,6 +239,32 @@ class Mosquitto:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(_STOP_SECONDS)
+
+
+@contextmanager
+def mosquitto_beside(server: Server | Sender) -> Iterator[Mosquitto | None]:
+    """Mosquitto for the devices of a server; None if it is not installed."""
+    if mosquitto_program() is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="fleetroot-bench-") as folder:
+        broker = Mosquitto(Path(folder), _device_cas(server))
+        try:
+            yield broker
+        finally:
+            broker.stop()
+
+
+def _device_cas(server: Server | Sender) -> bytes:
+    """The certificates of every CA that devices' certificates lead to, PEM."""
+    database = sqlite3.connect(server.bootstrap.with_name(DATABASE_FILE))
+    try:
+        found = database.execute("SELECT certificate FROM authorities").fetchall()
+    finally:
+        database.close()
+    return b"".join(
+        x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for (der,) in found
+    )
 
 
 def mosquitto_program() -> str | None:

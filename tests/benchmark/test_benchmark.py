@@ -19,9 +19,11 @@ from bench import (
     herd,
     imports,
     large,
+    messages,
     pace,
     pages,
     pkcs11,
+    processes,
     rest,
     revocation,
     room,
@@ -81,7 +83,7 @@ def test_connections_are_compared_with_the_bare_handshake_and_mosquitto():
 
 
 def test_without_mosquitto_its_rows_say_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(connect, "mosquitto_program", lambda: None)
+    monkeypatch.setattr(processes, "mosquitto_program", lambda: None)
     theirs = [row for row in connect.rows(TINY) if "mosquitto" in row.beside]
     assert {(row.beside, row.ratio) for row in theirs} == {("mosquitto: not installed", None)}
 
@@ -109,9 +111,17 @@ def test_start_up_and_idle_memory_are_measured():
     assert [row.goal for row in sane(rest.rows(TINY))] == ["3 s", "64 KB"]
 
 
-def test_messages_to_devices_are_measured():
+def test_messages_to_devices_are_compared_with_those_of_mosquitto():
     one, many = sane(commands.rows(TINY))
     assert (one.what[-10:], many.what[-9:]) == ("one device", "5 devices")
+    assert bool(one.ratio and many.ratio) == (mosquitto_program() is not None)
+
+
+def test_messages_and_patches_of_devices_are_measured():
+    one, many, *patches = sane(messages.rows(TINY))
+    assert (one.what[-10:], many.what[-9:]) == ("one device", "5 devices")
+    assert bool(one.ratio and many.ratio) == (mosquitto_program() is not None)
+    assert [row.what[:16] for row in patches] == ["reported patches"] * 2
 
 
 def test_revocation_is_measured():
@@ -132,7 +142,7 @@ def test_many_enrollments_are_compared_with_few(tmp_path: Path):
 
 
 def test_a_large_store_is_compared_with_a_new_one(tmp_path: Path):
-    assert len([row for row in sane(large.rows(TINY, tmp_path)) if row.ratio]) == 3
+    assert len([row for row in sane(large.rows(TINY, tmp_path)) if row.ratio]) == 5
 
 
 def test_pages_of_a_large_store_are_compared_with_those_of_a_small_one(tmp_path: Path):
