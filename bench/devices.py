@@ -26,6 +26,8 @@ from fleetroot.gateway.mqtt import (
     Connect,
     Decoder,
     Packet,
+    Pingreq,
+    Pingresp,
     Puback,
     Publish,
     Suback,
@@ -248,6 +250,16 @@ class MqttLine:
             return Publish(f"{_REPORT}?$rid={number}", body, 0, False, False, None)
 
         return await self._keep_asking(count, window, patch, _request_id)
+
+    async def ping(self, count: int, _window: int) -> list[float]:
+        """Says so many times that it is there; the seconds until each answer."""
+        took: list[float] = []
+        for _ in range(count):
+            start = time.perf_counter()
+            self._send(Pingreq())
+            assert isinstance(await self._receive(), Pingresp)
+            took.append(time.perf_counter() - start)
+        return took
 
     async def _keep_asking(
         self,

@@ -45,6 +45,7 @@ class Job(StrEnum):
     `IDLE`: the same, and stay.
     `LISTEN`: stay connected, and acknowledge so many messages together.
     `PUBLISH`: stay connected, and send so many messages together.
+    `PING`: stay connected, and say so, so many times together.
     `REPORT`: stay connected, and report so many patches together.
     """
 
@@ -55,6 +56,7 @@ class Job(StrEnum):
     IDLE = "idle"
     LISTEN = "listen"
     PUBLISH = "publish"
+    PING = "ping"
     REPORT = "report"
 
 
@@ -162,7 +164,7 @@ class Load:
                     self._lines.append((device, await self._provisioning(device)))
             case Job.CONNECT | Job.IDLE:
                 await self._each(self._get_certificate)
-            case Job.PUBLISH | Job.REPORT:
+            case Job.PUBLISH | Job.REPORT | Job.PING:
                 await self._each(self._get_certificate)
                 await self._each(self._stay)
             case Job.LISTEN:
@@ -200,6 +202,8 @@ class Load:
                 took = await self._listen()
             case Job.PUBLISH:
                 took = await self._ask_all(MqttLine.publish)
+            case Job.PING:
+                took = await self._ask_all(MqttLine.ping)
             case Job.REPORT:
                 took = await self._ask_all(MqttLine.report)
             case Job.ISSUE:
