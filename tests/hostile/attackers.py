@@ -13,6 +13,7 @@ from collections import Counter
 
 import uvloop
 from attacks import ATTACKS, CUT, Armory, Attack
+from insiders import INSIDERS
 
 from devices import Place
 from processes import answer, orders
@@ -51,7 +52,7 @@ async def main() -> None:
         done = await asyncio.gather(
             *(
                 run(
-                    ATTACKS[wanted["name"]],
+                    (ATTACKS | INSIDERS)[wanted["name"]],
                     Place(armory.bootstrap, wanted["source"]),
                     armory,
                     wanted["attempts"],

@@ -1,7 +1,8 @@
 """The honest fleet, a process of its own: devices that are connected and send, and newcomers that
 provision, connect, send and go.
 
-Orders: `start` {devices, interval, newcomer_interval} brings them up; `report` gives what was
+Orders: `start` {devices, interval, newcomer_interval, idle} brings them up, and so many more that
+only stay; `report` gives what was
 measured since the last report, and goes on.
 """
 
@@ -17,6 +18,7 @@ import uvloop
 
 from devices import Place, connect, provision
 from fleet import Closed, Mqtt, Refused
+from fleetroot.limits import raise_open_files
 from processes import answer, orders
 
 _AT_ONCE = 16
@@ -36,22 +38,32 @@ class Fleet:
     disconnects: list[str] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     connected: int = 0
+    idle: int = 0
 
-    async def start(self, devices: int, interval: float, newcomer_interval: float) -> None:
+    async def start(
+        self, devices: int, interval: float, newcomer_interval: float, idle: int = 0
+    ) -> None:
         gate = asyncio.Semaphore(_AT_ONCE)
-        lines: list[tuple[str, Mqtt]] = []
 
-        async def bring_up(device_id: str) -> None:
+        async def bring_up(device_id: str) -> tuple[str, Mqtt]:
             async with gate:
                 context = await provision(self.place, self.trust, device_id)
-                lines.append((device_id, await connect(self.place, context, device_id)))
+                return device_id, await connect(self.place, context, device_id)
 
-        await asyncio.gather(*(bring_up(f"honest-{number}") for number in range(devices)))
+        stay = await asyncio.gather(*(bring_up(f"idle-{number}") for number in range(idle)))
+        self.idle = len(stay)
+        self.tasks += [asyncio.create_task(self._stay(*each)) for each in stay]
+        lines = await asyncio.gather(*(bring_up(f"honest-{number}") for number in range(devices)))
         self.connected = len(lines)
         for number, (device_id, mqtt) in enumerate(lines):
             delay = interval * number / devices
             self.tasks.append(asyncio.create_task(self._send(device_id, mqtt, delay, interval)))
         self.tasks.append(asyncio.create_task(self._newcomers(newcomer_interval)))
+
+    async def _stay(self, device_id: str, mqtt: Mqtt) -> None:
+        data = await mqtt.reader.read(1)
+        self.disconnects.append(f"{device_id}: {data!r}")
+        self.idle -= 1
 
     async def _send(self, device_id: str, mqtt: Mqtt, delay: float, interval: float) -> None:
         topic = f"devices/{device_id}/messages/events/"
@@ -98,6 +110,7 @@ class Fleet:
         retried, self.newcomers_retried = self.newcomers_retried, 0
         return {
             "connected": self.connected,
+            "idle": self.idle,
             "disconnects": self.disconnects,
             "messages": len(pubacks),
             "p50": _quantile(pubacks, 0.5),
@@ -118,6 +131,7 @@ async def main() -> None:
     fleet: Fleet | None = None
     async for order in orders():
         if fleet is None:
+            raise_open_files()
             place = Place(order["bootstrap"], "127.0.0.1")
             fleet = Fleet(place, place.trust())
             answer()

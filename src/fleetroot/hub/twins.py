@@ -9,6 +9,7 @@ Source: Azure IoT Hub, "Understand and use device twins": sizes, and the form of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from math import isfinite
@@ -27,11 +28,13 @@ from fleetroot.storage.schema import twins
 
 MAX_TAGS_BYTES: Final = 8 * 1024
 MAX_PROPERTIES_BYTES: Final = 32 * 1024  # desired and reported each
-MAX_JSON_BYTES: Final = 256 * 1024  # of a patch, and of a section as it is kept
+MAX_JSON_BYTES: Final = 128 * 1024  # of a patch, and of a section as it is kept
 _MAX_DEPTH: Final = 10
 _MAX_KEY_BYTES: Final = 1024
 _MAX_STRING_BYTES: Final = 4096
 _MAX_INTEGER: Final = 4503599627370495
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NOT_IN_KEYS: Final = re.compile(r"[.$ \x00-\x1f\x7f-\x9f]")
 _KEPT_BY_SERVICES: Final = ("revision", "desired_metadata", "reported_metadata", "model_id")
 
 _MOVED_TO: Final = ("hub_id", "device_key", "updated_at")
@@ -200,7 +203,7 @@ def check_values(patch: dict[str, Any]) -> None:
     Raises:
         InvalidArgument: one breaks a rule of twins.
     """
-    _check(patch, depth=1)
+    _check(patch)
 
 
 def check_size(name: str, section: dict[str, Any], max_bytes: int) -> str:
@@ -220,57 +223,61 @@ def check_size(name: str, section: dict[str, Any], max_bytes: int) -> str:
 
 def size_of(value: object) -> int:
     """How large a value is, by the measure of twins."""
-    match value:
-        case dict():
-            return sum(_length(key) + size_of(below) for key, below in value.items())
-        case list():
-            return sum(map(size_of, value))
-        case str():
-            return _length(value)
-        case bool():
-            return 4
-        case int() | float():
-            return 8
-        case _:
-            return 0
+    size = 0
+    left = [value]
+    for each in left:  # grows while it is gone through: recursion would cost several times as much
+        kind = type(each)
+        if kind is str:
+            size += _length(each)  # type: ignore[arg-type]
+        elif kind is bool:
+            size += 4
+        elif kind is int or kind is float:
+            size += 8
+        elif isinstance(each, dict):
+            size += sum(map(_length, each))
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+    return size
 
 
 def _length(text: str) -> int:
     """In bytes of UTF-8, without control characters."""
-    if text.isprintable():
-        return len(text.encode())
-    return sum(len(c.encode()) for c in text if not _is_control(c))
+    if text.isascii() and text.isprintable():
+        return len(text)
+    return len(_CONTROLS.sub("", text).encode())
 
 
-def _is_control(c: str) -> bool:
-    return ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F
-
-
-def _check(value: object, *, depth: int) -> None:
-    match value:
-        case dict() | list() if depth > _MAX_DEPTH:
-            raise InvalidArgument(f"twin properties are at most {_MAX_DEPTH} levels deep")
-        case dict():
-            for key, below in value.items():
-                _check_key(key)
-                _check(below, depth=depth + 1)
-        case list():
-            for item in value:
-                _check(item, depth=depth + 1)
-        case str():
-            if len(value.encode()) > _MAX_STRING_BYTES:
-                raise InvalidArgument(f"twin strings are at most {_MAX_STRING_BYTES} bytes")
-        case float() if not isfinite(value):
-            raise InvalidArgument("a twin number is out of range")
-        case bool():
-            return
-        case int():
-            if abs(value) > _MAX_INTEGER:
-                raise InvalidArgument("a twin integer is out of range")
+def _check(section: dict[str, Any]) -> None:
+    level: list[object] = [section]
+    depth = 1
+    while level:
+        below: list[object] = []
+        for each in level:
+            kind = type(each)
+            if kind is int:
+                if not -_MAX_INTEGER <= each <= _MAX_INTEGER:  # type: ignore[operator]
+                    raise InvalidArgument("a twin integer is out of range")
+            elif isinstance(each, str):
+                if len(each) > _MAX_STRING_BYTES // 4 and len(each.encode()) > _MAX_STRING_BYTES:
+                    raise InvalidArgument(f"twin strings are at most {_MAX_STRING_BYTES} bytes")
+            elif isinstance(each, dict | list):
+                if depth > _MAX_DEPTH:
+                    raise InvalidArgument(f"twin properties are at most {_MAX_DEPTH} levels deep")
+                if isinstance(each, dict):
+                    for key in each:
+                        _check_key(key)
+                    below += each.values()
+                else:
+                    below += each
+            elif isinstance(each, float) and not isfinite(each):
+                raise InvalidArgument("a twin number is out of range")
+        level = below
+        depth += 1
 
 
 def _check_key(key: str) -> None:
-    if not key or len(key.encode()) > _MAX_KEY_BYTES:
+    if not key or (len(key) > _MAX_KEY_BYTES // 4 and len(key.encode()) > _MAX_KEY_BYTES):
         raise InvalidArgument(f"twin keys are 1 to {_MAX_KEY_BYTES} bytes")
-    if any(c in ".$ " or _is_control(c) for c in key):
+    if _NOT_IN_KEYS.search(key):
         raise InvalidArgument("twin keys have no dots, dollars, spaces or control characters")
