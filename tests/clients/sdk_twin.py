@@ -23,6 +23,8 @@ async def main():
         device_id=order["deviceId"],
         server_verification_cert=order["ca"],
         websockets=order["websockets"],
+        connection_retry_interval=1,
+        **({"sastoken_ttl": order["tokenSeconds"]} if "tokenSeconds" in order else {}),
     )
     client.on_twin_desired_properties_patch_received = show
     await client.connect()

@@ -17,6 +17,13 @@ async function main() {
     order.websockets ? MqttWs : Mqtt,
   );
   await client.setOptions({ modelId: order.modelId });
+  if (order.tokenSeconds)
+    await client.setOptions({
+      tokenRenewal: {
+        tokenValidTimeInSeconds: order.tokenSeconds,
+        tokenRenewalMarginInSeconds: order.tokenSeconds - 3,
+      },
+    });
   await client.open();
   const twin = await client.getTwin();
   await new Promise((done, failed) =>
