@@ -122,6 +122,7 @@ class Wire:
     desired: list[tuple[dict[str, Any], int]] = field(default_factory=list)
     desired_unacknowledged: list[Callable[[], None]] = field(default_factory=list)
     commands: list[tuple[QueuedMessage, Callable[[], None]]] = field(default_factory=list)
+    calls: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def end(self, why: Ending) -> None:
         self.endings.append(why)
@@ -156,6 +157,11 @@ class Wire:
                 delivered()
             else:
                 self.desired_unacknowledged.append(delivered)
+        return self.reads
+
+    def call_method(self, request_id: str, name: str, payload: bytes) -> bool:
+        if self.reads:
+            self.calls.append((request_id, name, payload))
         return self.reads
 
     @property

@@ -66,6 +66,7 @@ from fleetroot.hub.commands import CommandRules
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
+from fleetroot.hub.methods import MethodRules
 from fleetroot.hub.service_access import ServiceAccess
 from fleetroot.hub.statistics import Statistics
 from fleetroot.limits import (
@@ -285,6 +286,8 @@ class Server:
             on_alert=self.metrics.count_alert,
             certificates=limits.certificates,
             command_rules=_command_rules(settings),
+            method_rules=MethodRules(settings.method_calls_per_device, settings.method_calls),
+            on_method=self.metrics.count_method_call,
             end_with_certificate=settings.end_expired_connections,
         )
         self.hub_access = ServiceAccess(self.store, self._sealer, clock)
@@ -536,6 +539,10 @@ class Server:
             "fleetroot_mqtt_handshakes_unfinished": (
                 "TLS handshakes on the MQTT port that are not done.",
                 stats.handshakes,
+            ),
+            "fleetroot_method_calls_waiting": (
+                "Calls of direct methods that wait for an answer.",
+                len(self.hubs.methods),
             ),
             "fleetroot_hub_sessions": ("Devices connected to a hub.", len(self.hubs.live)),
             "fleetroot_expiring": (

@@ -31,6 +31,7 @@ class ErrorCode(IntEnum):
     DEVICE_QUEUE_FULL = 403004
     NOT_FOUND = 404001
     DEVICE_NOT_ONLINE = 404103
+    CONNECTION_CLOSED = 404104
     ENROLLMENT_NOT_FOUND = 404201
     REGISTRATION_NOT_FOUND = 404202
     CONFLICT = 409000
@@ -41,6 +42,7 @@ class ErrorCode(IntEnum):
     TOO_LARGE = 413001
     THROTTLED = 429001
     SERVER_ERROR = 500001
+    BAD_DEVICE_ANSWER = 502001
     UNAVAILABLE = 503001
     TIMED_OUT = 504101
 
@@ -154,6 +156,24 @@ class RegistrationNotFound(NotFound):
     """The device has no registration, or no such operation."""
 
     code = ErrorCode.REGISTRATION_NOT_FOUND
+
+
+class DeviceNotOnline(FleetrootError):
+    """The device is not connected, or does not listen to what it is asked."""
+
+    code = ErrorCode.DEVICE_NOT_ONLINE
+
+
+class ConnectionClosed(FleetrootError):
+    """The device's connection ended before it answered."""
+
+    code = ErrorCode.CONNECTION_CLOSED
+
+
+class BadDeviceAnswer(FleetrootError):
+    """The device answered with something that is no answer."""
+
+    code = ErrorCode.BAD_DEVICE_ANSWER
 
 
 class DeviceQueueFull(FleetrootError):

@@ -12,6 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 _WEBHOOK_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0)
+_METHOD_SECONDS: Final = (0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 100.0)
 _MAX_REASONS: Final = 200  # more than there are, unless a peer can make them up
 
 
@@ -57,6 +58,18 @@ class Metrics:
             buckets=_WEBHOOK_SECONDS,
             registry=self.registry,
         )
+        self._method_calls = Counter(
+            "fleetroot_method_calls",
+            "Calls of direct methods, by outcome.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._method_seconds = Histogram(
+            "fleetroot_method_call_seconds",
+            "How long callers of direct methods waited, whatever came of it.",
+            buckets=_METHOD_SECONDS,
+            registry=self.registry,
+        )
         self._reasons: set[tuple[str, str]] = set()
         self._refusals = Counter(
             "fleetroot_refusals",
@@ -84,6 +97,11 @@ class Metrics:
         """One more call of a webhook; outcomes are those of `provisioning.webhook_client`."""
         self._webhook_calls.labels(outcome).inc()
         self._webhook_seconds.observe(seconds)
+
+    def count_method_call(self, outcome: str, seconds: float) -> None:
+        """One more call of a direct method; outcomes are those of `hub.methods`."""
+        self._method_calls.labels(outcome).inc()
+        self._method_seconds.observe(seconds)
 
     def note_token(self, name: str, *, up: bool) -> None:
         """Whether a token answers."""

@@ -119,6 +119,9 @@ class Settings(BaseSettings):
     command_queue_depth: int = Field(default=50, gt=0, le=10_000)
     command_deliveries: int = Field(default=10, gt=0, le=100)
     feedback_hours: float = Field(default=1.0, gt=0, le=48)
+    # Of direct methods; see docs/methods.md.
+    method_calls_per_device: int = Field(default=20, gt=0, le=10_000)
+    method_calls: int = Field(default=10_000, gt=0)
     # Whether a connection ends with the certificate that opened it; one by a token always does.
     end_expired_connections: bool = True
     lease_seconds: float = Field(default=10.0, gt=0)

@@ -18,6 +18,7 @@ RIGHTS = {
     ("GET", "/statistics/service"): Right.SERVICE_CONNECT,
     ("POST", "/devices/none/messages/deviceBound"): Right.SERVICE_CONNECT,
     ("DELETE", "/devices/none/commands"): Right.SERVICE_CONNECT,
+    ("POST", "/twins/none/methods"): Right.SERVICE_CONNECT,
     ("GET", "/messages/serviceBound/feedback"): Right.SERVICE_CONNECT,
     ("DELETE", "/messages/serviceBound/feedback/none"): Right.SERVICE_CONNECT,
     ("GET", "/twins/none"): Right.SERVICE_CONNECT,

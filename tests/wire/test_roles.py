@@ -80,6 +80,7 @@ NEEDS = {
     ("GET", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.READ,
     ("PATCH", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,
     ("PUT", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,
+    ("POST", "/fleetroot/hubs/default/devices/dev-1/methods"): Permission.WRITE_DEVICES,
     ("GET", "/fleetroot/provisioning-services/default/quarantine"): Permission.READ,
     (
         "POST",

@@ -22,12 +22,14 @@ from fleetroot.api import (
     crls,
     device_administration,
     devices,
+    direct_methods,
     enrollment_bulk,
     enrollment_transfer,
     enrollments,
     events,
     explain,
     hub_messages,
+    hub_methods,
     hub_statistics,
     hub_twins,
     hubs,
@@ -98,6 +100,7 @@ OPERATOR: Final = (
     hubs.router,
     hub_messages.router,
     operator_twins.router,
+    hub_methods.router,
     provisioning_services.lists,
     provisioning_services.everywhere,
     provisioning_services.router,
@@ -122,7 +125,12 @@ PROVISIONING: Final = (
     registrations.router,
 )
 
-HUB: Final = (hub_statistics.router, cloud_to_device.router, hub_twins.router)
+HUB: Final = (
+    hub_statistics.router,
+    cloud_to_device.router,
+    hub_twins.router,
+    direct_methods.router,
+)
 
 MANAGEMENT: Final = (
     arm_namespaces.lists,

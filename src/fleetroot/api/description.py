@@ -60,18 +60,23 @@ _REFUSALS: Final = {
     409: "Something of that name exists, or what is named is in a state that does not allow this.",
     412: "The resource changed since its etag was read, or is not there.",
     413: "The body is over its limit.",
+    429: "More is asked at a time than may be.",
+    502: "The device answered with something that is no answer.",
     503: "A part that the answer needs is away for now.",
+    504: "The device did not answer in time.",
 }
 _SCHEMAS: Final = "#/components/schemas/"
 _ERROR_BODIES: Final[set[type[BaseModel]]] = set()
+_RETRY_AFTER: Final = {
+    "Retry-After": {
+        "description": "Seconds after which a retry makes sense.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+    }
+}
 _HEADERS: Final[dict[int, dict[str, Any]]] = {
     401: {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
-    503: {
-        "Retry-After": {
-            "description": "Seconds after which a retry makes sense.",
-            "schema": {"type": "string", "pattern": "^[0-9]+$"},
-        }
-    },
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
 }
 
 

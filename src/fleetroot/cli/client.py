@@ -68,9 +68,9 @@ class Client:
         wanted = {name: value for name, value in query.items() if value is not None}
         return self._ask("GET", path, params=wanted or None)
 
-    def post(self, path: str, body: Any = None) -> Any:
-        """The JSON that `POST path` answers."""
-        return self._ask("POST", path, json=body)
+    def post(self, path: str, body: Any = None, *, seconds: float = _TIMEOUT) -> Any:
+        """The JSON that `POST path` answers, within so many seconds."""
+        return self._ask("POST", path, json=body, timeout=seconds)
 
     def post_bytes(self, path: str, body: bytes) -> Any:
         """The JSON that `POST path` answers, `body` being JSON already."""

@@ -9,6 +9,7 @@ import click
 from fleetroot.cli.access_keys import add_key_commands
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.hub_messages import purge, send
+from fleetroot.cli.hub_methods import method
 from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import json_option, print_json, print_table, when
 from fleetroot.cli.service_commands import add_service_commands, print_service
@@ -20,7 +21,7 @@ _ROOT = "/fleetroot/hubs"
 
 @click.group()
 def hub() -> None:
-    """Create, list, show, tag, link and delete hubs; their keys and CA certificates; messages."""
+    """Create, list, show, tag, link and delete hubs; their keys, CAs, messages, methods."""
 
 
 @hub.command("list")
@@ -79,3 +80,4 @@ add_key_commands(hub, _ROOT)
 add_certificate_commands(hub, _ROOT)
 hub.add_command(send)
 hub.add_command(purge)
+hub.add_command(method)

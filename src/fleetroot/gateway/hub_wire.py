@@ -46,11 +46,13 @@ from fleetroot.hub.model import (
 _TWIN_GET: Final = "$iothub/twin/GET/"
 _TWIN_PATCH: Final = "$iothub/twin/PATCH/properties/reported/"
 _DESIRED: Final = "$iothub/twin/PATCH/properties/desired/"
+_METHOD_CALL: Final = "$iothub/methods/POST/"
+_METHOD_ANSWER: Final = "$iothub/methods/res/"
 _ISSUE_CERTIFICATE: Final = "$iothub/credentials/POST/issueCertificate/"
 _FILTERS: Final = {
     "$iothub/twin/res/#": Channel.TWIN,
     f"{_DESIRED}#": Channel.DESIRED,
-    "$iothub/methods/POST/#": Channel.METHODS,
+    f"{_METHOD_CALL}#": Channel.METHODS,
     "$iothub/credentials/res/#": Channel.CREDENTIALS,
 }
 
@@ -120,6 +122,8 @@ class HubWire:
             self._connection.in_order(lambda: self._hubs.renewal.deliver_pending(self._session))
         if Channel.COMMANDS in self._session.subscriptions:
             self._connection.in_order(lambda: self._hubs.commands.deliveries.begin(self._session))
+        if Channel.METHODS in self._session.subscriptions:
+            self._hubs.methods.go_on(self._session)
 
     async def lost(self, will: Will | None) -> None:
         """See `connection.Wire.lost`."""
@@ -138,14 +142,15 @@ class HubWire:
         await self._hubs.send(self._session, message)
 
     def published(self, event: PublishReceived) -> None:
-        """Telemetry, a twin request or a certificate request."""
+        """Telemetry, a twin request, a method's answer or a certificate request."""
         if self._is_events(event.topic):
             self._telemetry(event)
             return
         topic, _, tail = event.topic.rpartition("/")
         topic += "/"
         try:
-            if topic not in (_TWIN_GET, _TWIN_PATCH, _ISSUE_CERTIFICATE):
+            is_answer = topic.startswith(_METHOD_ANSWER)
+            if not is_answer and topic not in (_TWIN_GET, _TWIN_PATCH, _ISSUE_CERTIFICATE):
                 raise Unauthorized("not a topic of this device")
             rid = parse_rid_query(tail).get("$rid")
         except MalformedProperties as error:
@@ -157,7 +162,9 @@ class HubWire:
         self._connection.puback(event.packet_id)
         if rid is None:
             return  # nobody could be answered
-        if topic == _TWIN_GET:
+        if is_answer:
+            self._answer_method(rid, topic[len(_METHOD_ANSWER) : -1], event.payload)
+        elif topic == _TWIN_GET:
             self._connection.in_order(lambda: self._get_twin(rid))
         elif topic == _TWIN_PATCH:
             self._connection.in_order(lambda: self._patch_twin(rid, event.payload))
@@ -183,6 +190,8 @@ class HubWire:
                 await self._hubs.renewal.deliver_pending(self._session)
             if Channel.COMMANDS in granted:
                 await self._hubs.commands.deliveries.begin(self._session)
+            if Channel.METHODS in granted:
+                self._hubs.methods.go_on(self._session)
 
         self._connection.in_order(subscribe)
 
@@ -253,6 +262,14 @@ class HubWire:
         body = hub_bodies.desired_body(patch, version)
         return self._connection.publish(topic, body, qos, delivered)
 
+    def call_method(self, request_id: str, name: str, payload: bytes) -> bool:
+        """See `hub.model.Connection.call_method`. At QoS 0, whatever was granted: it is the answer
+        that says that the device has it.
+        """
+        if self._connection.reader_is_slow:
+            return False
+        return self._connection.publish(f"{_METHOD_CALL}{name}/?$rid={request_id}", payload, 0)
+
     # --- messages and twins
 
     def _is_events(self, topic: str) -> bool:
@@ -273,6 +290,13 @@ class HubWire:
             self._connection.puback(event.packet_id)
 
         self._connection.beside(send())
+
+    def _answer_method(self, rid: str, status: str, payload: bytes) -> None:
+        """What a caller does not wait for any more is nobody's fault; what is no answer is told."""
+        try:
+            self._hubs.methods.answer(self._session, rid, status, payload)
+        except FleetrootError as error:
+            self._connection.report("method", error, charge=False)
 
     async def _request_credential(self, rid: str, body: bytes) -> None:
         try:

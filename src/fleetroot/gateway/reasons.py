@@ -164,6 +164,16 @@ ADVICE: Final[dict[str, str]] = {
     "no such hub": "Compare the hub's host name in the user name with `fleetroot status`.",
     "no such device on this hub": "Provision the device first; it is not on this hub.",
     "no such module on this hub": "Modules are not offered: connect as the device.",
+    "too many calls wait for one device": (
+        "Services call it faster than it answers: look at the device, or `method_calls_per_device`."
+    ),
+    "too many calls wait": "Services call more than devices answer: see `method_calls`.",
+    "answer to no call": (
+        "The device answered a direct method whose caller waits no more, or twice: is it slow?"
+    ),
+    "method answer without a status": "The answer's topic must have an integer as status.",
+    "method answer too large": "An answer is at most 128 KB: let the device send telemetry.",
+    "method answer is not JSON": "The device's answer must be JSON, or empty.",
     "device deleted": (
         "An operator deleted it from the registry. Provision it anew, if it shall come back."
     ),

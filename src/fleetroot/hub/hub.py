@@ -32,6 +32,7 @@ from fleetroot.hub.device_access import DeviceAccess
 from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.expirations import Expirations
 from fleetroot.hub.live import Arrival, LiveSession, LiveTable
+from fleetroot.hub.methods import MethodRules, Methods
 from fleetroot.hub.model import (
     CertificateProof,
     Channel,
@@ -89,6 +90,8 @@ class Hubs:
         on_alert: Callable[[str], None] = lambda _kind: None,
         certificates: CertificateLimit | None = None,
         command_rules: CommandRules | None = None,
+        method_rules: MethodRules | None = None,
+        on_method: Callable[[str, float], None] = lambda _outcome, _seconds: None,
         *,
         end_with_certificate: bool = True,
     ) -> None:
@@ -114,6 +117,7 @@ class Hubs:
         limit = certificates or CertificateLimit(Pace(0.2, 60, clock.monotonic))
         self.renewal = Renewal(store, issuance, self.live, clock, limit)
         self.commands = Commands(store, self.live, clock, command_rules)
+        self.methods = Methods(store, self.live, method_rules, on_method)
         self.twins = ServiceTwins(store, self.live, clock)
         self.device_access = DeviceAccess(store, self._authentication, self._alerts, outbox, clock)
         self._expirations = Expirations(self.live, clock, of_certificates=end_with_certificate)
@@ -374,11 +378,13 @@ class Hubs:
         """Sends what waits for a device whose connection takes more again."""
         self.commands.deliveries.go_on(session)
         self.twins.go_on(session)
+        self.methods.go_on(session)
 
     def disconnect(self, session: LiveSession) -> None:
         """Takes a session whose connection is over out of the live table."""
         self.live.leave(session)
         self.commands.left(session)
+        self.methods.left(session)
         self.twins.left(session)
         self._expirations.left(session)
         self._departures.add(session.principal, session.epoch, self._clock.now())
@@ -543,6 +549,7 @@ class Hubs:
         """Answers who waits for events, now and from now on at once; the server stops."""
         self._stopping = True
         self.commands.deliveries.stop()
+        self.methods.stop()
         self._appended.set()
 
     def stop(self) -> None:

@@ -218,6 +218,12 @@ class Connection(Protocol):
         """Sends a patch of desired properties, which makes their `version`; as above."""
         ...
 
+    def call_method(self, request_id: str, name: str, payload: bytes) -> bool:
+        """Sends the call of a direct method; the device's answer names `request_id`. False as
+        above.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
