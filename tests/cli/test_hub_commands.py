@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,10 @@ async def test_ca_certificate_is_uploaded_verified_and_deleted(
         ("provisioning-service", "create", "plant", "--allocation-policy", "Random"),
         ("provisioning-service", "link-hub", "default", "localhost", "--weight", 0),
         ("hub", "certificate", "upload", "default", "corp", "no-such-file"),
+        ("hub", "method", "dev-1", "reboot", "--payload", "{"),
+        ("hub", "method", "dev-1", "reboot", "--payload", "NaN"),
+        ("hub", "method", "dev-1", "reboot", "--timeout", 4),
+        ("hub", "method", "", "reboot"),
     ],
     ids=lambda command: " ".join(map(str, command)),
 )
@@ -236,3 +241,31 @@ async def test_message_is_sent_and_purged(fleet: Fleet, data: Path, tmp_path: Pa
     await ok("hub", "send", "dev-1", "--body", "hello", data=data)
     assert "messages removed: 2" in (await ok("hub", "purge", "dev-1", data=data)).out
     assert "no such device" in await refused("hub", "send", "nobody", data=data)
+
+
+async def test_method_is_called_and_its_answer_printed(
+    fleet: Fleet, data: Path, tmp_path: Path
+) -> None:
+    device = await fleet.connect("dev-1", await fleet.provision("dev-1"))
+
+    async def answer() -> None:
+        while True:
+            message = await device.message()
+            rid = message.topic.rpartition("=")[2]
+            await device.publish(f"$iothub/methods/res/201/?$rid={rid}", message.payload, qos=0)
+
+    async with device:
+        await device.subscribe("$iothub/methods/POST/#")
+        answering = asyncio.create_task(answer())
+        done = await ok("hub", "method", "dev-1", "reboot", "--payload", '{"delay": 3}', data=data)
+        assert done.out == 'status 201\n{\n  "delay": 3\n}\n'
+        file = tmp_path / "payload"
+        file.write_text("[1]")
+        found = await shown("hub", "method", "dev-1", "reboot", "--file", file, data=data)
+        assert found == {"status": 201, "payload": [1]}
+        assert (await ok("hub", "method", "dev-1", "reboot", data=data)).out == "status 201\n"
+        answering.cancel()
+    away = await refused("hub", "method", "dev-1", "reboot", data=data)
+    assert away == "fleetroot: the device is not connected, or does not listen to methods\n"
+    assert "no such device" in await refused("hub", "method", "nobody", "reboot", data=data)
+    assert "methodName" in await refused("hub", "method", "dev-1", "a/b", data=data)

@@ -40,7 +40,7 @@ _NAMES: Final = {
     ErrorCode.MESSAGE_LOCK_LOST: "DeviceMessageLockLost",
     ErrorCode.TOO_LARGE: "MessageTooLarge",
     ErrorCode.THROTTLED: "ThrottlingException",
-    ErrorCode.BAD_DEVICE_ANSWER: "InvalidDeviceResponse",
+    ErrorCode.BAD_DEVICE_ANSWER: "BadDeviceResponse",
     ErrorCode.UNAVAILABLE: "ServiceUnavailable",
     ErrorCode.TIMED_OUT: "GatewayTimeout",
 }
