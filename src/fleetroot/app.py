@@ -66,6 +66,7 @@ from fleetroot.hub.commands import CommandRules
 from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
+from fleetroot.hub.identity_administration import IdentityAdministration
 from fleetroot.hub.methods import MethodRules
 from fleetroot.hub.service_access import ServiceAccess
 from fleetroot.hub.statistics import Statistics
@@ -398,6 +399,7 @@ class Server:
             ),
             hub_access=self.hub_access,
             hub_statistics=Statistics(self.store),
+            identities=IdentityAdministration(self.store, self._sealer, self._bus, self.clock),
             access_keys=AccessKeys(self.store, self._sealer, self.clock),
             uploaded_certificates=UploadedCertificates(self.store, self._bus, self.clock),
             namespace=made.namespace,

@@ -69,6 +69,29 @@ def check_device_id(text: str) -> str:
     return text
 
 
+def identity_key(device_id: str, module_id: str | None = None) -> str:
+    """What keys the identity of a device on a hub, or of a device's module."""
+    if module_id is None:
+        return canonical(device_id)
+    return f"{canonical(device_id)}/{canonical(module_id)}"  # no id has a slash
+
+
+def device_of(identity_key: str) -> str:
+    """The key of the device that an identity's key is of: of a module's, that of its device."""
+    return identity_key.partition("/")[0]
+
+
+def check_module_id(text: str) -> str:
+    """Returns `text` if it is a module id, which has the form of a device id.
+
+    Raises:
+        InvalidArgument: it is not.
+    """
+    if not _DEVICE_ID.fullmatch(text):
+        raise InvalidArgument("moduleId must be 1 to 128 of the allowed characters")
+    return text
+
+
 def check_name(text: str, what: str) -> str:
     """Returns `text` if it can name a policy, namespace, hub or service: 3 to 50 letters, digits
     and `-`, with a letter or digit first and last.

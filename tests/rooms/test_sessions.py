@@ -50,7 +50,7 @@ async def test_device_that_is_let_in_has_a_session(bench: Workbench) -> None:
     principal = begun.principal
     assert principal.generation == certificate.generation
     assert principal.expires_at == certificate.not_after
-    assert principal.identity_etag == identity.etag
+    assert principal.pin_etag == identity.pin_etag
 
 
 @pytest.mark.parametrize(

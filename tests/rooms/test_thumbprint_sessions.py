@@ -97,7 +97,7 @@ async def test_device_is_let_in_by_one_statement(bench: Workbench) -> None:
     assert begun.epoch == identity.session_epoch
     principal = begun.principal
     assert (principal.pin, principal.certificate_sha256) == (Pin.THUMBPRINTS, None)
-    assert (principal.identity_etag, principal.device_id) == (identity.etag, DEVICE)
+    assert (principal.pin_etag, principal.device_id) == (identity.pin_etag, DEVICE)
     assert principal.expires_at == held.leaf.not_valid_after_utc
 
 

@@ -33,6 +33,7 @@ from fleetroot.api import (
     hub_statistics,
     hub_twins,
     hubs,
+    identities,
     incidents,
     master_key,
     namespaces,
@@ -127,6 +128,7 @@ PROVISIONING: Final = (
 
 HUB: Final = (
     hub_statistics.router,
+    identities.router,
     cloud_to_device.router,
     hub_twins.router,
     direct_methods.router,

@@ -15,6 +15,7 @@ from fleetroot.clock import Clock
 from fleetroot.custody import MasterKey, TokenState
 from fleetroot.hub.administration import HubAdministration
 from fleetroot.hub.hub import Hubs
+from fleetroot.hub.identity_administration import IdentityAdministration
 from fleetroot.hub.service_access import ServiceAccess
 from fleetroot.hub.statistics import Statistics
 from fleetroot.provisioning.administration import Administration
@@ -68,6 +69,7 @@ class Services:
     hub_administration: HubAdministration
     hub_access: ServiceAccess
     hub_statistics: Statistics
+    identities: IdentityAdministration
     access_keys: AccessKeys
     uploaded_certificates: UploadedCertificates
     namespace: Namespace

@@ -36,7 +36,7 @@ from fleetroot.hub.model import (
     UploadedPath,
 )
 from fleetroot.hub.uploaded_authorities import UploadedAuthorities
-from fleetroot.ids import canonical
+from fleetroot.ids import canonical, device_of
 from fleetroot.pki import Anchors, ChainRefused, load_chain, verify_chain
 from fleetroot.registry import authorities, inventory, restores, shared_access
 from fleetroot.registry.model import AuthorityKind
@@ -71,6 +71,7 @@ class _Admission:
     """Everything that decides whether a device may come in: one row of one query."""
 
     identity: Identity
+    parent_enabled: bool  # of a device, its own identity
     device_enabled: bool | None  # None: the registry does not know the device
     generation: UUID | None
     presented: _Presented | None
@@ -81,9 +82,8 @@ _NO_CERTIFICATE: Final = b""
 
 
 def _row(*columns: Any) -> _Admission:
-    enabled, generation, *certificate, trusted, issuer_revoked_at, issuer_listed_at = columns[
-        _IDENTITY_COLUMNS:
-    ]
+    parent_enabled, enabled, generation, *certificate = columns[_IDENTITY_COLUMNS:]
+    *certificate, trusted, issuer_revoked_at, issuer_listed_at = certificate
     presented = None
     if certificate[0] is not None:
         namespace_id, policy_id, device_key, of_generation, start, end, expired_at, revoked_at = (
@@ -104,15 +104,18 @@ def _row(*columns: Any) -> _Admission:
         )
     return _Admission(
         identities.row(*columns[:_IDENTITY_COLUMNS]),
+        parent_enabled,
         enabled,
         None if generation is None else UUID(generation),
         presented,
     )
 
 
+_parents: Final = identities_table.alias("parents")
 _ADMISSION: Final = Query(
     select(
         *identities_table.columns,
+        _parents.c.enabled.label("parent_enabled"),
         devices.c.enabled.label("device_enabled"),
         devices.c.generation.label("device_generation"),
         certificates.c.namespace_id.label("of_namespace"),
@@ -129,11 +132,18 @@ _ADMISSION: Final = Query(
     )
     .select_from(
         identities_table.join(hubs_table, hubs_table.c.id == identities_table.c.hub_id)
+        .join(
+            _parents,
+            and_(
+                _parents.c.hub_id == identities_table.c.hub_id,
+                _parents.c.device_key == bindparam("device"),
+            ),
+        )
         .outerjoin(
             devices,
             and_(
                 devices.c.namespace_id == hubs_table.c.namespace_id,
-                devices.c.device_key == identities_table.c.device_key,
+                devices.c.device_key == bindparam("device"),
             ),
         )
         .outerjoin(certificates, certificates.c.sha256 == bindparam("sha256"))
@@ -187,6 +197,7 @@ class Authentication:
         """Holds a proof against the identity's pin.
 
         Args:
+            device_id: in any spelling; of a module, its device's, a slash, and its own.
             before: what the same proof gave at the same time; its signatures are not checked again.
 
         Raises:
@@ -222,12 +233,13 @@ class Authentication:
         now: datetime,
         before: Principal | None,
     ) -> Principal:
-        found = tx.first(_ADMISSION, hub=hub.id, key=canonical(device_id), sha256=fingerprint)
+        key = canonical(device_id)
+        found = tx.first(_ADMISSION, hub=hub.id, key=key, device=device_of(key), sha256=fingerprint)
         if found is None:
             raise Unauthorized("no such device on this hub")
         if found.device_enabled is None:
             raise Unauthorized("device deleted")
-        if not found.identity.enabled or not found.device_enabled:
+        if not (found.identity.enabled and found.parent_enabled and found.device_enabled):
             raise Unauthorized("device disabled")
         path = None
         match found.identity.pin:
@@ -246,9 +258,10 @@ class Authentication:
             pin=found.identity.pin,
             generation=found.generation,
             certificate_sha256=fingerprint if found.identity.pin is Pin.POLICY else None,
-            identity_etag=found.identity.etag,
+            pin_etag=found.identity.pin_etag,
             expires_at=expires_at,
             path=path,
+            module_id=found.identity.module_id,
         )
 
     def _check_uploaded(
@@ -349,7 +362,7 @@ class Authentication:
         if not isinstance(proof, TokenProof):
             raise Unauthorized("no token, and the identity is pinned to keys")
         token = proof.token
-        resource = f"{hub.host_name}/devices/{identity.device_id}"
+        resource = f"{hub.host_name}/{identity.resource}"
         if token.key_name is not None:
             policy = shared_access.find(tx, self._sealer, hub.id, token.key_name)
             shared_access.authorize(

@@ -100,6 +100,13 @@ def _removed_row(message_id: str, ack: str) -> _Removed:
 
 
 _COUNT: Final = Query(select(func.count()).select_from(commands).where(_of_device & _lives), int)
+_COUNTS: Final = Query(
+    select(commands.c.device_key, func.count())
+    .where((commands.c.hub_id == bindparam("hub")) & _lives)
+    .where(commands.c.device_key.between(bindparam("first"), bindparam("last")))
+    .group_by(commands.c.device_key),
+    lambda key, count: (key, count),
+)
 _KNOWN: Final = Query(
     select(identities.c.device_id).where(
         (identities.c.hub_id == bindparam("hub")) & (identities.c.device_key == bindparam("key"))
@@ -166,6 +173,11 @@ def device_id(tx: Transaction, hub_id: str, device_key: str) -> str | None:
 def count(tx: Transaction, hub_id: str, device_key: str, now: datetime) -> int:
     """How many messages wait for the device or module: its `cloudToDeviceMessageCount`."""
     return tx.first(_COUNT, hub=hub_id, key=device_key, now=now) or 0
+
+
+def counts(tx: Transaction, hub_id: str, first: str, last: str, now: datetime) -> dict[str, int]:
+    """The same of all devices from one key to another, those without any left out."""
+    return dict(tx.all(_COUNTS, hub=hub_id, first=first, last=last, now=now))
 
 
 def insert(

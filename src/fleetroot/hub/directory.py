@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Final
 
 import orjson
 
 from fleetroot.custody import Sealer
-from fleetroot.hub import hubs, identities, twins
+from fleetroot.hub import first_twins, hubs, identities, twins
 from fleetroot.hub.model import Identity, Pin, Twin
 from fleetroot.ids import canonical, new_uuid
 from fleetroot.registry import outbox
@@ -23,10 +22,6 @@ from fleetroot.registry.assignment import (
 from fleetroot.registry.devices import new_etag
 from fleetroot.storage import Transaction
 
-_EMPTY_TWIN: Final = Twin(
-    tags="{}", desired="{}", reported="{}", desired_version=1, reported_version=1
-)
-
 
 class Directory:
     """The identities of all hubs, for provisioning; implements its `HubDirectory`."""
@@ -36,10 +31,7 @@ class Directory:
 
     def check_initial_twin(self, initial_twin: str) -> None:
         """See `fleetroot.registry.assignment.HubDirectory.check_initial_twin`."""
-        twin = orjson.loads(initial_twin)
-        twins.check_section("tags", twin.get("tags", {}), twins.MAX_TAGS_BYTES)
-        desired = twin.get("properties", {}).get("desired", {})
-        twins.check_section("desired", desired, twins.MAX_PROPERTIES_BYTES)
+        first_twins.check(orjson.loads(initial_twin))
 
     def assign(self, assignment: Assignment, now: datetime) -> Callable[[Transaction], None]:
         """See `fleetroot.registry.assignment.HubDirectory.assign`."""
@@ -57,7 +49,7 @@ class Directory:
             for seat in assignment.leaves:
                 left = identities.find(tx, seat.hub_id, seat.device_id)
                 if left is not None:
-                    identities.remove(tx, left.hub_id, left.device_id)
+                    identities.remove(tx, left)
                     _tell_changed(tx, left, now)
 
         return unit
@@ -83,10 +75,11 @@ class Directory:
         if isinstance(assignment.pin, ThumbprintPin):
             pin, thumbprints = Pin.THUMBPRINTS, (assignment.pin.primary, assignment.pin.secondary)
         if isinstance(assignment.pin, KeysPin):
-            pin, of = Pin.KEYS, (assignment.hub_id, assignment.device_id)
+            pin, of = Pin.KEYS, (assignment.hub_id, canonical(assignment.device_id))
             keys = assignment.pin.keys
             primary = self._sealer.seal(identities.key_name(*of, "primary"), keys.primary)
             secondary = self._sealer.seal(identities.key_name(*of, "secondary"), keys.secondary)
+        etag = new_etag()
         return Identity(
             hub_id=assignment.hub_id,
             device_key=canonical(assignment.device_id),
@@ -100,7 +93,8 @@ class Directory:
             session_epoch=0,
             connected=False,
             connection_changed_at=None,
-            etag=new_etag(),
+            etag=etag,
+            pin_etag=etag,
             created_at=now,
             updated_at=now,
             primary_thumbprint=thumbprints[0],
@@ -132,18 +126,9 @@ def _move_twin(tx: Transaction, assignment: Assignment, to: Identity, now: datet
 
 
 def _first_twin(assignment: Assignment) -> Twin:
-    """The twin that a device begins with."""
     if assignment.initial_twin is None:
-        return _EMPTY_TWIN
-    initial = orjson.loads(assignment.initial_twin)
-    desired = initial.get("properties", {}).get("desired", {})
-    return Twin(
-        tags=orjson.dumps(initial.get("tags", {})).decode(),
-        desired=orjson.dumps(desired).decode(),
-        reported="{}",
-        desired_version=1,
-        reported_version=1,
-    )
+        return first_twins.EMPTY
+    return first_twins.made_of(orjson.loads(assignment.initial_twin))
 
 
 def _tell_changed(tx: Transaction, identity: Identity, now: datetime) -> None:

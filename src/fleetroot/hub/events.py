@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import BigInteger, bindparam, delete, func, select
 
 from fleetroot.hub.model import Event, Message, Principal
-from fleetroot.ids import canonical
+from fleetroot.ids import canonical, device_of
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import events
@@ -131,12 +131,12 @@ def size_of(message: Message) -> int:
 
 
 def append(tx: Transaction, sender: Principal, message: Message, now: datetime) -> None:
-    """Adds a message."""
+    """Adds a message; that of a module is its device's."""
     tx.run(
         _APPEND,
         size=size_of(message),
         hub_id=sender.hub.id,
-        device_key=sender.device_key,
+        device_key=device_of(sender.device_key),
         device_id=sender.device_id,
         enqueued_at=now,
         properties=_json(message.properties),

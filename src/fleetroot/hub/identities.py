@@ -6,11 +6,11 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from fleetroot.custody import RecordName, Sealer
 from fleetroot.hub.model import Identity, Pin
-from fleetroot.ids import canonical
+from fleetroot.ids import identity_key
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_if_absent
 from fleetroot.storage.schema import identities
@@ -23,38 +23,10 @@ def row(
     generation_id: str,
     enabled: bool,
     pin: str,
-    policy_id: str | None,
-    sealed_primary: bytes | None,
-    sealed_secondary: bytes | None,
-    session_epoch: int,
-    connected: bool,
-    connection_changed_at: datetime | None,
-    etag: str,
-    created_at: datetime,
-    updated_at: datetime,
-    primary_thumbprint: str | None,
-    secondary_thumbprint: str | None,
+    *more: Any,
 ) -> Identity:
     """An identity from the columns of its table, in their order."""
-    return Identity(
-        hub_id,
-        device_key,
-        device_id,
-        generation_id,
-        enabled,
-        Pin(pin),
-        policy_id,
-        sealed_primary,
-        sealed_secondary,
-        session_epoch,
-        connected,
-        connection_changed_at,
-        etag,
-        created_at,
-        updated_at,
-        primary_thumbprint,
-        secondary_thumbprint,
-    )
+    return Identity(hub_id, device_key, device_id, generation_id, enabled, Pin(pin), *more)
 
 
 _is_identity: Final = (identities.c.hub_id == bindparam("hub")) & (
@@ -62,32 +34,77 @@ _is_identity: Final = (identities.c.hub_id == bindparam("hub")) & (
 )
 _GET: Final = Query(select(identities).where(_is_identity), row)
 _INSERT_IF_ABSENT: Final = Command(insert_if_absent(identities))
-_DELETE: Final = Command(delete(identities).where(_is_identity))
 _of_hub: Final = identities.c.hub_id == bindparam("hub")
+_is_module: Final = identities.c.parent_key.is_not(None)  # as the index of modules has it
+_DELETE: Final = Command(delete(identities).where(_is_identity))
+_modules: Final = _of_hub & (identities.c.parent_key == bindparam("parent")) & _is_module
+_DELETE_MODULES: Final = Command(delete(identities).where(_modules))
+_MODULES: Final = Query(select(identities).where(_modules).order_by(identities.c.device_key), row)
+_COUNT_MODULES: Final = Query(select(func.count()).select_from(identities).where(_modules), int)
+_DEVICES: Final = Query(
+    select(identities)
+    .where(_of_hub & ~_is_module & (identities.c.device_key > bindparam("after")))
+    .order_by(identities.c.device_key)
+    .limit(bindparam("limit")),
+    row,
+)
 _ANY: Final = Query(select(identities.c.device_key).where(_of_hub).limit(1), str)
 _ANY_CONNECTED: Final = Query(
     select(identities.c.device_key).where(_of_hub & identities.c.connected).limit(1), str
 )
 _DELETE_ALL: Final = Command(delete(identities).where(_of_hub))
-_SET_PIN: Final = Command(
+_pin: Final[dict[str, Any]] = {
+    "pin": bindparam("new_pin"),
+    "policy_id": bindparam("policy"),
+    "sealed_primary": bindparam("primary"),
+    "sealed_secondary": bindparam("secondary"),
+    "primary_thumbprint": bindparam("first_thumbprint"),
+    "secondary_thumbprint": bindparam("second_thumbprint"),
+    "pin_etag": bindparam("new_pin_etag"),
+    "etag": bindparam("new_etag"),
+    "updated_at": bindparam("now"),
+}
+_SET_PIN: Final = Command(update(identities).where(_is_identity).values(_pin))
+_CHANGE: Final = Command(
     update(identities)
     .where(_is_identity)
     .values(
-        pin=bindparam("new_pin"),
-        policy_id=bindparam("policy"),
-        sealed_primary=bindparam("primary"),
-        sealed_secondary=bindparam("secondary"),
-        primary_thumbprint=bindparam("first_thumbprint"),
-        secondary_thumbprint=bindparam("second_thumbprint"),
-        etag=bindparam("new_etag"),
-        updated_at=bindparam("now"),
+        {
+            **_pin,
+            "enabled": bindparam("is_enabled"),
+            "status_reason": bindparam("reason"),
+            "status_changed_at": bindparam("status_at"),
+            "iot_edge": bindparam("edge"),
+            "device_scope": bindparam("scope"),
+            "parent_scopes": bindparam("parents"),
+            "managed_by": bindparam("manager"),
+        }
     )
 )
 
 
-def find(tx: Transaction, hub_id: str, device_id: str) -> Identity | None:
-    """The identity of that device id, in any spelling."""
-    return tx.first(_GET, hub=hub_id, key=canonical(device_id))
+def find(
+    tx: Transaction, hub_id: str, device_id: str, module_id: str | None = None
+) -> Identity | None:
+    """The identity of that device id, or of its module, in any spelling."""
+    return tx.first(_GET, hub=hub_id, key=identity_key(device_id, module_id))
+
+
+def page(tx: Transaction, hub_id: str, *, after: str, limit: int) -> list[Identity]:
+    """Up to `limit` devices, and no modules, whose key sorts behind `after` (empty: from the
+    first).
+    """
+    return tx.all(_DEVICES, hub=hub_id, after=after, limit=limit)
+
+
+def modules(tx: Transaction, hub_id: str, device_key: str) -> list[Identity]:
+    """The modules of a device, by their ids."""
+    return tx.all(_MODULES, hub=hub_id, parent=device_key)
+
+
+def count_modules(tx: Transaction, hub_id: str, device_key: str) -> int:
+    """How many modules a device has."""
+    return tx.first(_COUNT_MODULES, hub=hub_id, parent=device_key) or 0
 
 
 def insert(tx: Transaction, new: Collection[Identity]) -> bool:
@@ -114,29 +131,59 @@ def _parameters(identity: Identity) -> dict[str, Any]:
         "updated_at": identity.updated_at,
         "primary_thumbprint": identity.primary_thumbprint,
         "secondary_thumbprint": identity.secondary_thumbprint,
+        "module_id": identity.module_id,
+        "parent_key": identity.parent_key,
+        "pin_etag": identity.pin_etag,
+        "status_reason": identity.status_reason,
+        "status_changed_at": identity.status_changed_at,
+        "iot_edge": identity.iot_edge,
+        "device_scope": identity.device_scope,
+        "parent_scopes": identity.parent_scopes,
+        "managed_by": identity.managed_by,
     }
 
 
 def set_pin(tx: Transaction, identity: Identity, now: datetime) -> None:
     """Changes the identity that is there to the pin, policy, keys and thumbprints of `identity`."""
+    tx.run(_SET_PIN, **_of_pin(identity, now))
+
+
+def change(tx: Transaction, identity: Identity, now: datetime) -> None:
+    """Changes the identity that is there to all of `identity` that services decide."""
     tx.run(
-        _SET_PIN,
-        hub=identity.hub_id,
-        key=identity.device_key,
-        new_pin=identity.pin.value,
-        policy=identity.policy_id,
-        primary=identity.sealed_primary,
-        secondary=identity.sealed_secondary,
-        first_thumbprint=identity.primary_thumbprint,
-        second_thumbprint=identity.secondary_thumbprint,
-        new_etag=identity.etag,
-        now=now,
+        _CHANGE,
+        **_of_pin(identity, now),
+        is_enabled=identity.enabled,
+        reason=identity.status_reason,
+        status_at=identity.status_changed_at,
+        edge=identity.iot_edge,
+        scope=identity.device_scope,
+        parents=identity.parent_scopes,
+        manager=identity.managed_by,
     )
 
 
-def remove(tx: Transaction, hub_id: str, device_id: str) -> None:
-    """Deletes the identity and all that hangs on it."""
-    tx.run(_DELETE, hub=hub_id, key=canonical(device_id))
+def _of_pin(identity: Identity, now: datetime) -> dict[str, Any]:
+    return {
+        "hub": identity.hub_id,
+        "key": identity.device_key,
+        "new_pin": identity.pin.value,
+        "policy": identity.policy_id,
+        "primary": identity.sealed_primary,
+        "secondary": identity.sealed_secondary,
+        "first_thumbprint": identity.primary_thumbprint,
+        "second_thumbprint": identity.secondary_thumbprint,
+        "new_pin_etag": identity.pin_etag,
+        "new_etag": identity.etag,
+        "now": now,
+    }
+
+
+def remove(tx: Transaction, identity: Identity) -> None:
+    """Deletes the identity, its modules, and all that hangs on them."""
+    if not identity.is_module:
+        tx.run(_DELETE_MODULES, hub=identity.hub_id, parent=identity.device_key)
+    tx.run(_DELETE, hub=identity.hub_id, key=identity.device_key)
 
 
 def are_there(tx: Transaction, hub_id: str) -> bool:
@@ -154,22 +201,17 @@ def remove_all(tx: Transaction, hub_id: str) -> None:
     tx.run(_DELETE_ALL, hub=hub_id)
 
 
-def key_name(hub_id: str, device_id: str, which: str) -> RecordName:
+def key_name(hub_id: str, device_key: str, which: str) -> RecordName:
     """What an identity's sealed key is bound to."""
-    return RecordName(
-        kind=f"identity-key-{which}", namespace=hub_id, id=canonical(device_id), version=1
-    )
+    return RecordName(kind=f"identity-key-{which}", namespace=hub_id, id=device_key, version=1)
 
 
 def open_keys(sealer: Sealer, identity: Identity) -> tuple[bytes, bytes] | None:
     """The identity's raw keys; None if it has none."""
     if identity.sealed_primary is None or identity.sealed_secondary is None:
         return None
+    of = identity.hub_id, identity.device_key
     return (
-        sealer.open(
-            key_name(identity.hub_id, identity.device_id, "primary"), identity.sealed_primary
-        ),
-        sealer.open(
-            key_name(identity.hub_id, identity.device_id, "secondary"), identity.sealed_secondary
-        ),
+        sealer.open(key_name(*of, "primary"), identity.sealed_primary),
+        sealer.open(key_name(*of, "secondary"), identity.sealed_secondary),
     )

@@ -19,6 +19,7 @@ from fleetroot.errors import Unavailable
 from fleetroot.hub import uploaded_authorities
 from fleetroot.hub.model import Connection, Ending, Hub, Pin
 from fleetroot.hub.sessions import Begun
+from fleetroot.ids import device_of
 from fleetroot.registry.outbox import Kind, Notice
 from fleetroot.storage import Query, Store, Transaction
 from fleetroot.storage.schema import (
@@ -37,10 +38,11 @@ _OF_PIN: Final[dict[str, Pin]] = {
 }
 _log = structlog.get_logger("fleetroot.hub.live")
 
+_parents: Final = identities.alias("parents")  # of modules; of a device, its own identity
 _STANDING: Final = Query(
     select(
-        identities.c.enabled,
-        identities.c.etag,
+        identities.c.enabled & _parents.c.enabled,
+        identities.c.pin_etag,
         identities.c.session_epoch,
         devices.c.enabled.label("device_enabled"),
         devices.c.generation,
@@ -54,11 +56,17 @@ _STANDING: Final = Query(
         .label("certificate_counts"),
     )
     .select_from(
-        identities.outerjoin(
+        identities.join(
+            _parents,
+            and_(
+                _parents.c.hub_id == identities.c.hub_id,
+                _parents.c.device_key == bindparam("device"),
+            ),
+        ).outerjoin(
             devices,
             and_(
                 devices.c.namespace_id == bindparam("namespace"),
-                devices.c.device_key == identities.c.device_key,
+                devices.c.device_key == bindparam("device"),
             ),
         )
     )
@@ -130,11 +138,12 @@ class LiveSession:
 
 
 class LiveTable:
-    """The sessions of this node, one for each device of each hub."""
+    """The sessions of this node, one for each device, and each module, of each hub."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._sessions: dict[tuple[str, str], dict[str, LiveSession]] = {}
+        # By namespace and device; then by hub and identity, so that a device's modules are with it.
+        self._sessions: dict[tuple[str, str], dict[tuple[str, str], LiveSession]] = {}
         self._arrivals: set[Arrival] = set()
 
     def __len__(self) -> int:
@@ -145,18 +154,18 @@ class LiveTable:
             yield from tuple(of_device.values())
 
     def of(self, namespace_id: str, device_key: str) -> list[LiveSession]:
-        """The device's sessions, one for each hub that it is connected to."""
-        return list(self._sessions.get((namespace_id, device_key), {}).values())
+        """The sessions of the device and its modules, on whatever hubs they are connected to."""
+        return list(self._sessions.get((namespace_id, device_of(device_key)), {}).values())
 
     def on(self, hub: Hub, device_key: str) -> LiveSession | None:
-        """The device's session on the hub, if this node holds one."""
-        return self._sessions.get((hub.namespace_id, device_key), {}).get(hub.id)
+        """The session of the device or module on the hub, if this node holds one."""
+        of_device = self._sessions.get((hub.namespace_id, device_of(device_key)), {})
+        return of_device.get((hub.id, device_key))
 
     def current(self, session: LiveSession) -> LiveSession:
         """The session that has the place of `session` now; itself, if none has."""
         principal = session.principal
-        of_device = self._sessions.get((principal.hub.namespace_id, principal.device_key), {})
-        return of_device.get(principal.hub.id, session)
+        return self.on(principal.hub, principal.device_key) or session
 
     @contextmanager
     def arriving(self, device_key: str) -> Iterator[Arrival]:
@@ -175,36 +184,36 @@ class LiveTable:
         replaced and ended, whichever is entered first.
         """
         principal = session.principal
-        of_device = self._sessions.setdefault(
-            (principal.hub.namespace_id, principal.device_key), {}
-        )
-        before = of_device.get(principal.hub.id)
+        of_device = self._sessions.setdefault(_device_of(session), {})
+        place = (principal.hub.id, principal.device_key)
+        before = of_device.get(place)
         if before is not None and before.epoch > session.epoch:
             session.end(Ending.REPLACED)
             return
-        of_device[principal.hub.id] = session
+        of_device[place] = session
         if before is not None:
             before.end(Ending.REPLACED)
 
     def leave(self, session: LiveSession) -> None:
         """Removes a session, unless a newer one has its place."""
         principal = session.principal
-        key = (principal.hub.namespace_id, principal.device_key)
+        key, place = _device_of(session), (principal.hub.id, principal.device_key)
         of_device = self._sessions.get(key)
-        if of_device is not None and of_device.get(principal.hub.id) is session:
-            del of_device[principal.hub.id]
+        if of_device is not None and of_device.get(place) is session:
+            del of_device[place]
             if not of_device:
                 del self._sessions[key]
 
     async def heard(self, notice: Notice) -> None:
-        """Holds the sessions that a notice is about against the database: those of a device, or,
-        where a CA does not count any more, all of the namespace. Ends those that lost their ground.
+        """Holds the sessions that a notice is about against the database: those of a device and its
+        modules, or, where a CA does not count any more, all of the namespace. Ends those that lost
+        their ground.
         """
         if notice.kind == Kind.CERTIFICATE_UNKNOWN:
             return  # of a stranger
         of_all = notice.kind in _OF_PIN
         for arrival in self._arrivals:
-            if of_all or arrival.device_key == notice.subject:
+            if of_all or device_of(arrival.device_key) == device_of(notice.subject):
                 arrival.noticed = True
         if not of_all:
             await self.hold_against_database(self.of(notice.namespace_id, notice.subject))
@@ -248,6 +257,10 @@ class LiveTable:
             session.end(why)
 
 
+def _device_of(session: LiveSession) -> tuple[str, str]:
+    return session.principal.hub.namespace_id, device_of(session.principal.device_key)
+
+
 def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
     principal = session.principal
     standing = tx.first(
@@ -255,11 +268,12 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
         namespace=principal.hub.namespace_id,
         hub=principal.hub.id,
         key=principal.device_key,
+        device=device_of(principal.device_key),
         sha256=principal.certificate_sha256 or b"",
     )
     if standing is None:
         return Ending.IDENTITY_CHANGED
-    enabled, etag, epoch, device_enabled, generation, certificate_counts = standing
+    enabled, pin_etag, epoch, device_enabled, generation, certificate_counts = standing
     if epoch > session.epoch:
         return Ending.REPLACED
     if device_enabled is None:
@@ -270,7 +284,7 @@ def _lost_ground(session: LiveSession, tx: Transaction) -> Ending | None:
         return Ending.REVOKED
     if principal.certificate_sha256 is not None and not certificate_counts:
         return Ending.REVOKED
-    if etag != principal.identity_etag:
+    if pin_etag != principal.pin_etag:
         return Ending.IDENTITY_CHANGED
     if principal.path is not None:
         return uploaded_authorities.lost_ground(tx, principal.hub, principal.path)

@@ -37,7 +37,18 @@ class Pin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A device on a hub. Its keys stay sealed until an authentication needs them."""
+    """A device on a hub, or a module of one. Its keys stay sealed until an authentication needs
+    them.
+
+    Attributes:
+        device_key: of a module `{parent_key}/{module id, canonical}`; no id has a slash.
+        primary_thumbprint, secondary_thumbprint: SHA-256, or SHA-1, over a certificate's DER, in
+            upper-case hexadecimal.
+        parent_key: of a module, the key of its device's identity on the same hub.
+        pin_etag: changes with the pin, the keys and the thumbprints alone.
+        parent_scopes: a JSON array, as text.
+        managed_by: who a module says manages it.
+    """
 
     hub_id: str
     device_key: str
@@ -54,9 +65,28 @@ class Identity:
     etag: str
     created_at: datetime
     updated_at: datetime
-    # SHA-256, or SHA-1, over a certificate's DER, in upper-case hexadecimal.
     primary_thumbprint: str | None = None
     secondary_thumbprint: str | None = None
+    module_id: str | None = None
+    parent_key: str | None = None
+    pin_etag: str = ""
+    status_reason: str | None = None
+    status_changed_at: datetime | None = None
+    iot_edge: bool = False
+    device_scope: str | None = None
+    parent_scopes: str | None = None
+    managed_by: str | None = None
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is of a module."""
+        return self.parent_key is not None
+
+    @property
+    def resource(self) -> str:
+        """What a token for it is for, behind the hub's host name and a slash."""
+        module = "" if self.module_id is None else f"/modules/{self.module_id}"
+        return f"devices/{self.device_id}{module}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +124,15 @@ class UploadedPath:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A device that a hub let in, and by what.
+    """A device that a hub let in, or a module of one, and by what.
 
     Attributes:
         generation: of the device when it was let in; None if the registry does not know it.
         certificate_sha256: of the certificate of a policy it was let in by.
-        identity_etag: of the identity then; another one means another pin or other keys.
+        pin_etag: of the identity then; another one means another pin or other keys.
         expires_at: when what it was let in by ends.
         path: to the uploaded CA, where that is what it was let in by.
+        module_id: of the device's module that it is; None for the device itself.
     """
 
     hub: Hub
@@ -110,9 +141,10 @@ class Principal:
     pin: Pin
     generation: UUID | None
     certificate_sha256: bytes | None
-    identity_etag: str
+    pin_etag: str
     expires_at: datetime
     path: UploadedPath | None = None
+    module_id: str | None = None
 
 
 class Ending(StrEnum):
@@ -135,6 +167,7 @@ class Channel(StrEnum):
     COMMANDS = "commands"
     CREDENTIALS = "credentials"
     DESIRED = "desired"
+    INPUTS = "inputs"  # of a module
     METHODS = "methods"
     TWIN = "twin"
 

@@ -99,7 +99,7 @@ _BEGIN_BY_CERTIFICATE: Final = Query(
     .returning(
         identities.c.session_epoch,
         identities.c.device_id,
-        identities.c.etag,
+        identities.c.pin_etag,
         select(certificates.c.generation).where(_is_certificate).scalar_subquery(),
         select(certificates.c.not_after).where(_is_certificate).scalar_subquery(),
         _listens,
@@ -114,6 +114,7 @@ _BEGIN_BY_THUMBPRINT: Final = Query(
     .where(_is_identity)
     .where(identities.c.enabled == true())
     .where(identities.c.pin == Pin.THUMBPRINTS.value)
+    .where(identities.c.parent_key.is_(None))  # a module takes the long way
     .where(
         identities.c.primary_thumbprint.in_([bindparam("sha256"), bindparam("sha1")])
         | identities.c.secondary_thumbprint.in_([bindparam("sha256"), bindparam("sha1")])
@@ -129,7 +130,7 @@ _BEGIN_BY_THUMBPRINT: Final = Query(
     .returning(
         identities.c.session_epoch,
         identities.c.device_id,
-        identities.c.etag,
+        identities.c.pin_etag,
         select(devices.c.generation).where(_of_device).scalar_subquery(),
         _listens,
     ),

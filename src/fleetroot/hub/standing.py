@@ -35,7 +35,7 @@ class DeviceStanding:
     """One snapshot of what decides about a device.
 
     Attributes:
-        device: as the registry has it; a hub's identity may do without.
+        device: as the registry has it; None: it does not know it, and no hub lets it in.
         identities: one for each hub that knows the device.
         certificates: its newest, the newest first.
     """
@@ -71,6 +71,8 @@ def _against(
     now: datetime,
 ) -> list[str]:
     found = []
+    if device is None:
+        found.append("device deleted")
     if not identity.enabled or (device is not None and not device.enabled):
         found.append("device disabled")
     if identity.pin is Pin.UPLOADED and not has_uploaded:

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import bindparam, func, select, true
+from sqlalchemy import bindparam, false, func, select
 
 from fleetroot.hub.model import Hub
 from fleetroot.storage import Query, Store
 from fleetroot.storage.schema import devices, identities
 
-_of_hub: Final = identities.c.hub_id == bindparam("hub")
-_may_connect: Final = identities.c.enabled & func.coalesce(devices.c.enabled, true())
+# Devices; their modules are not counted.
+_of_hub: Final = (identities.c.hub_id == bindparam("hub")) & identities.c.parent_key.is_(None)
+_may_connect: Final = identities.c.enabled & func.coalesce(devices.c.enabled, false())
 _BY_STATE: Final = Query(
     select(_may_connect, func.count())
     .select_from(
@@ -39,7 +40,7 @@ class DeviceCounts:
     """A hub's devices.
 
     Attributes:
-        disabled: those that are disabled on the hub, or in the registry.
+        disabled: those that are disabled on the hub, or in the registry, or deleted there.
     """
 
     enabled: int

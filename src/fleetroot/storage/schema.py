@@ -653,6 +653,25 @@ identities = Table(
     # SHA-1 or SHA-256 of the certificates that it authenticates with, lower-case hexadecimal.
     Column("primary_thumbprint", Text, nullable=True),
     Column("secondary_thumbprint", Text, nullable=True),
+    # Of a module: its id, and the key of its device's identity; its own is `{parent_key}/{id}`.
+    Column("module_id", Text, nullable=True),
+    Column("parent_key", Text, nullable=True),
+    # Changes with the pin, the keys and the thumbprints alone: what lets it in.
+    Column("pin_etag", Text, nullable=False, server_default="0"),
+    Column("status_reason", Text, nullable=True),
+    Column("status_changed_at", UtcTime, nullable=True),
+    # What services said of it, for themselves.
+    Column("iot_edge", Boolean, nullable=False, server_default=false()),
+    Column("device_scope", Text, nullable=True),
+    Column("parent_scopes", Text, nullable=True),  # JSON array
+    Column("managed_by", Text, nullable=True),
+    Index(
+        "ix_identities_parent_key",
+        "hub_id",
+        "parent_key",
+        sqlite_where=text("parent_key IS NOT NULL"),
+        postgresql_where=text("parent_key IS NOT NULL"),
+    ),
 )
 
 # What a device with CleanSession 0 subscribed to; survives disconnects and restarts.

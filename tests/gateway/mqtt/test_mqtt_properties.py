@@ -31,7 +31,7 @@ SENDER = Principal(
     pin=Pin.KEYS,
     generation=None,
     certificate_sha256=None,
-    identity_etag="e",
+    pin_etag="e",
     expires_at=START,
 )
 bags = st.dictionaries(values.filter(bool), values, max_size=8)
