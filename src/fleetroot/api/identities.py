@@ -16,13 +16,16 @@ from fleetroot.api.description import answers, replaced
 from fleetroot.api.hub_errors import error_name
 from fleetroot.api.hub_routes import AddressedHub, asks, hub_router
 from fleetroot.api.identity_bodies import (
-    DeviceAnswer,
     DeviceBody,
+    DeviceIdentities,
+    DeviceIdentity,
     IdentitiesAnswer,
+    IdentitiesRefusal,
     ItemBody,
     Items,
-    ModuleAnswer,
     ModuleBody,
+    ModuleIdentities,
+    ModuleIdentity,
     NotDoneIdentity,
     read,
     show_device,
@@ -45,20 +48,10 @@ from fleetroot.registry.shared_access import Right
 router = hub_router()
 
 _ANY: Final = "*"
-_SCHEMAS: Final = "#/components/schemas/"
 _NOT_ALL_DONE: Final[dict[int | str, dict[str, Any]]] = {
     400: {
-        "description": "Something was not done; or a parameter or the body is not as it must be.",
-        "content": {
-            "application/json": {
-                "schema": {
-                    "anyOf": [
-                        {"$ref": f"{_SCHEMAS}IdentitiesAnswer"},
-                        {"$ref": f"{_SCHEMAS}HubErrorBody"},
-                    ]
-                }
-            }
-        },
+        "model": IdentitiesRefusal,
+        "description": "Not all was done; or a parameter or the body is not as it must be.",
     }
 }
 
@@ -78,31 +71,31 @@ def _sees_keys(request: Request, hub: Hub) -> bool:
     return caller is None or caller.may(Permission.READ_SECRETS, hub.namespace_id)
 
 
-def _device(request: Request, hub: Hub, response: Response, shown: ShownIdentity) -> DeviceAnswer:
+def _device(request: Request, hub: Hub, response: Response, shown: ShownIdentity) -> DeviceIdentity:
     response.headers["etag"] = f'"{shown.identity.etag}"'
     return show_device(shown, with_keys=_sees_keys(request, hub))
 
 
-def _module(request: Request, hub: Hub, response: Response, shown: ShownIdentity) -> ModuleAnswer:
+def _module(request: Request, hub: Hub, response: Response, shown: ShownIdentity) -> ModuleIdentity:
     response.headers["etag"] = f'"{shown.identity.etag}"'
     return show_module(shown, with_keys=_sees_keys(request, hub))
 
 
 @router.get("/devices")
 @asks(Right.REGISTRY_READ, Permission.READ)
-async def page(request: Request, hub: AddressedHub, top: Top = MAX_PAGE) -> list[DeviceAnswer]:
+async def page(request: Request, hub: AddressedHub, top: Top = MAX_PAGE) -> DeviceIdentities:
     """The first devices by their ids; a query finds all of them, and by more than that."""
     limit = top if 1 <= top <= MAX_PAGE else MAX_PAGE
     found = await _identities(request).page(hub, limit=limit)
     with_keys = _sees_keys(request, hub)
-    return [show_device(each, with_keys=with_keys) for each in found]
+    return DeviceIdentities([show_device(each, with_keys=with_keys) for each in found])
 
 
 @router.get("/devices/{device_id}")
 @asks(Right.REGISTRY_READ, Permission.READ)
 async def get(
     request: Request, response: Response, hub: AddressedHub, device_id: DeviceId
-) -> DeviceAnswer:
+) -> DeviceIdentity:
     """The identity of a device."""
     return _device(request, hub, response, await _identities(request).get(hub, device_id))
 
@@ -116,7 +109,7 @@ async def put(
     device_id: DeviceId,
     body: DeviceBody,
     if_match: IfMatch = None,
-) -> DeviceAnswer:
+) -> DeviceIdentity:
     """Creates an identity; with `If-Match`, changes the one that is there. What it changes of how
     the device proves who it is ends its connection.
     """
@@ -154,11 +147,11 @@ async def change_many(
 
 @router.get("/devices/{device_id}/modules")
 @asks(Right.REGISTRY_READ, Permission.READ)
-async def modules(request: Request, hub: AddressedHub, device_id: DeviceId) -> list[ModuleAnswer]:
+async def modules(request: Request, hub: AddressedHub, device_id: DeviceId) -> ModuleIdentities:
     """The modules of a device."""
     with_keys = _sees_keys(request, hub)
     found = await _identities(request).modules(hub, device_id)
-    return [show_module(each, with_keys=with_keys) for each in found]
+    return ModuleIdentities([show_module(each, with_keys=with_keys) for each in found])
 
 
 @router.get("/devices/{device_id}/modules/{module_id}")
@@ -169,7 +162,7 @@ async def get_module(
     hub: AddressedHub,
     device_id: DeviceId,
     module_id: ModuleId,
-) -> ModuleAnswer:
+) -> ModuleIdentity:
     """The identity of a module."""
     found = await _identities(request).get(hub, device_id, module_id)
     return _module(request, hub, response, found)
@@ -178,7 +171,7 @@ async def get_module(
 @router.put(
     "/devices/{device_id}/modules/{module_id}",
     status_code=201,
-    responses=answers(409, 412) | replaced(ModuleAnswer),
+    responses=answers(409, 412) | replaced(ModuleIdentity),
 )
 @asks(Right.REGISTRY_WRITE, Permission.WRITE_DEVICES)
 async def put_module(
@@ -189,7 +182,7 @@ async def put_module(
     module_id: ModuleId,
     body: ModuleBody,
     if_match: IfMatch = None,
-) -> ModuleAnswer:
+) -> ModuleIdentity:
     """Creates a module of a device; with `If-Match`, changes the one that is there."""
     shown = await _put(request, hub, read(body, device_id, module_id), if_match)
     if if_match is not None:

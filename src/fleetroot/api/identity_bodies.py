@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 from fleetroot.api.answers import Answer, Nothing, Time, left_out
+from fleetroot.api.hub_errors import HubErrorBody
 from fleetroot.errors import InvalidArgument
 from fleetroot.hub import first_twins
 from fleetroot.hub.identity_administration import MAX_ITEMS, Mode, ShownIdentity
@@ -185,7 +186,7 @@ class IdentityAnswer(Answer):
     authentication: AuthenticationAnswer
 
 
-class DeviceAnswer(IdentityAnswer):
+class DeviceIdentity(IdentityAnswer):
     """A device. Times that never were are of the year 1."""
 
     status: Status
@@ -196,11 +197,19 @@ class DeviceAnswer(IdentityAnswer):
     parent_scopes: list[str] | Nothing = left_out()
 
 
-class ModuleAnswer(IdentityAnswer):
+class ModuleIdentity(IdentityAnswer):
     """A module of a device."""
 
     module_id: str
     managed_by: str | None
+
+
+class DeviceIdentities(RootModel[list[DeviceIdentity]]):
+    """Devices, by their ids."""
+
+
+class ModuleIdentities(RootModel[list[ModuleIdentity]]):
+    """The modules of a device, by their ids."""
 
 
 class NotDoneIdentity(Answer):
@@ -219,6 +228,10 @@ class IdentitiesAnswer(Answer):
     is_successful: bool
     errors: list[NotDoneIdentity]
     warnings: list[str] = Field(max_length=0)
+
+
+class IdentitiesRefusal(RootModel[IdentitiesAnswer | HubErrorBody]):
+    """What of many was not done; or what is wrong with all of it."""
 
 
 def read(body: _IdentityBody, device_id: str, module_id: str | None = None) -> WantedIdentity:
@@ -290,11 +303,11 @@ def _twin(body: ItemBody) -> dict[str, Any] | None:
     return twin
 
 
-def show_device(shown: ShownIdentity, *, with_keys: bool) -> DeviceAnswer:
+def show_device(shown: ShownIdentity, *, with_keys: bool) -> DeviceIdentity:
     """A device as services see it."""
     identity = shown.identity
     scopes = identity.parent_scopes
-    return DeviceAnswer(
+    return DeviceIdentity(
         **_common(shown, with_keys=with_keys),
         status=Status.ENABLED if identity.enabled else Status.DISABLED,
         status_reason=identity.status_reason,
@@ -305,11 +318,11 @@ def show_device(shown: ShownIdentity, *, with_keys: bool) -> DeviceAnswer:
     )
 
 
-def show_module(shown: ShownIdentity, *, with_keys: bool) -> ModuleAnswer:
+def show_module(shown: ShownIdentity, *, with_keys: bool) -> ModuleIdentity:
     """A module as services see it."""
     identity = shown.identity
     assert identity.module_id is not None  # noqa: S101 - it is a module
-    return ModuleAnswer(
+    return ModuleIdentity(
         **_common(shown, with_keys=with_keys),
         module_id=identity.module_id,
         managed_by=identity.managed_by,
