@@ -56,6 +56,8 @@ def to_message(
         if key in SYSTEM_PROPERTIES
     }
     system["connectionDeviceId"] = sender.device_id
+    if sender.module_id is not None:
+        system["connectionModuleId"] = sender.module_id
     return Message(body, properties, system)
 
 

@@ -53,8 +53,8 @@ _FILTERS: Final = {
     "$iothub/twin/res/#": Channel.TWIN,
     f"{_DESIRED}#": Channel.DESIRED,
     f"{_METHOD_CALL}#": Channel.METHODS,
-    "$iothub/credentials/res/#": Channel.CREDENTIALS,
 }
+_CREDENTIALS: Final = "$iothub/credentials/res/#"
 
 
 class HubWire:
@@ -83,21 +83,14 @@ class HubWire:
         """See `connection.Wire.connect`."""
         if self._name.api_version not in HUB_VERSIONS:
             raise Unauthorized("unknown api-version")
-        if self._name.module_id is not None:
-            raise Unauthorized("no such module on this hub")
-        if connect.client_id != self._name.device_id:
+        if connect.client_id != self._name.client_id:
             raise InvalidArgument("client id is not the device id of the user name")
-        self._events = f"devices/{connect.client_id}/messages/events/"
-        self._commands = f"devices/{connect.client_id}/messages/devicebound/"
-        self._filters = {
-            **_FILTERS,
-            f"{self._commands}#": Channel.COMMANDS,
-        }
+        self._look_at_topics()
         if connect.will is not None and not self._is_events(connect.will.topic):
             raise Unauthorized("will on a topic that is not the device's events")
         self._session, present = await self._hubs.connect(
             self._name.host_name,
-            self._name.device_id,
+            self._name.client_id,
             self._proof(connect.password),
             self,
             clean_session=connect.clean_session,
@@ -107,6 +100,26 @@ class HubWire:
         if self._name.model_id is not None:
             self._hubs.note_model(self._session, self._name.model_id)
         return present
+
+    def _look_at_topics(self) -> None:
+        """Those below `devices/`; a module renews no certificate, and is sent no messages."""
+        device = f"devices/{self._name.device_id}/"
+        if self._name.module_id is None:
+            self._events = f"{device}messages/events/"
+            self._commands = f"{device}messages/devicebound/"
+            self._filters = {
+                **_FILTERS,
+                _CREDENTIALS: Channel.CREDENTIALS,
+                f"{self._commands}#": Channel.COMMANDS,
+            }
+            return
+        module = f"{device}modules/{self._name.module_id}/"
+        self._events = f"{module}messages/events/"
+        self._filters = {
+            **_FILTERS,
+            f"{module}#": Channel.MODULE,
+            f"{module}inputs/#": Channel.INPUTS,
+        }
 
     def _proof(self, password: bytes | None) -> Proof | None:
         """A password is a token; without one, the certificate of the handshake counts."""
@@ -150,7 +163,12 @@ class HubWire:
         topic += "/"
         try:
             is_answer = topic.startswith(_METHOD_ANSWER)
-            if not is_answer and topic not in (_TWIN_GET, _TWIN_PATCH, _ISSUE_CERTIFICATE):
+            is_known = (
+                is_answer
+                or topic in (_TWIN_GET, _TWIN_PATCH)
+                or (topic == _ISSUE_CERTIFICATE and self._name.module_id is None)
+            )
+            if not is_known:
                 raise Unauthorized("not a topic of this device")
             rid = parse_rid_query(tail).get("$rid")
         except MalformedProperties as error:

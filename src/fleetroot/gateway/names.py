@@ -75,6 +75,11 @@ class HubName:
     api_version: str | None
     model_id: str | None = None  # a DTMI
 
+    @property
+    def client_id(self) -> str:
+        """The client id that goes with it, by which the hub knows the device or module."""
+        return self.device_id if self.module_id is None else f"{self.device_id}/{self.module_id}"
+
 
 Name: TypeAlias = ProvisioningName | HubName
 

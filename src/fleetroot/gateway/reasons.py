@@ -163,7 +163,9 @@ ADVICE: Final[dict[str, str]] = {
     # Hub.
     "no such hub": "Compare the hub's host name in the user name with `fleetroot status`.",
     "no such device on this hub": "Provision the device first; it is not on this hub.",
-    "no such module on this hub": "Modules are not offered: connect as the device.",
+    "no such module on this hub": (
+        "Create it (`PUT /devices/{id}/modules/{module}`), or correct the ids that it gives."
+    ),
     "too many calls wait for one device": (
         "Services call it faster than it answers: look at the device, or `method_calls_per_device`."
     ),

@@ -169,6 +169,7 @@ class Channel(StrEnum):
     DESIRED = "desired"
     INPUTS = "inputs"  # of a module
     METHODS = "methods"
+    MODULE = "module"  # whatever is below the topic of a module
     TWIN = "twin"
 
 
