@@ -33,6 +33,9 @@ RIGHTS = {
     ("GET", "/twins/none"): Right.SERVICE_CONNECT,
     ("PATCH", "/twins/none"): Right.SERVICE_CONNECT,
     ("PUT", "/twins/none"): Right.SERVICE_CONNECT,
+    ("GET", "/twins/none/modules/none"): Right.SERVICE_CONNECT,
+    ("PATCH", "/twins/none/modules/none"): Right.SERVICE_CONNECT,
+    ("PUT", "/twins/none/modules/none"): Right.SERVICE_CONNECT,
     ("POST", "/messages/serviceBound/feedback/none/abandon"): Right.SERVICE_CONNECT,
 }
 

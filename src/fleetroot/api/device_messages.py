@@ -103,6 +103,8 @@ def parse_message_path(method: str, raw_path: bytes) -> MessagePath | None:
     if not 5 <= len(parts) <= 7 or (parts[1].lower(), parts[3].lower()) != ("devices", "messages"):
         return None
     device_id, token = unquote(parts[2]), unquote(parts[5]) if len(parts) > 5 else ""
+    if "/" in device_id:
+        return None  # it would name a module, which has no calls here
     match parts[4].lower(), [part.lower() for part in parts[6:]], len(parts):
         case "events", [], 5:
             return MessagePath(Call.SEND, device_id)

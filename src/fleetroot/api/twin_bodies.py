@@ -93,9 +93,10 @@ class CapabilitiesAnswer(Answer):
 
 
 class TwinAnswer(Answer):
-    """A twin, and what is known of its device beside it."""
+    """A twin, and what is known of its device, or module, beside it."""
 
     device_id: str
+    module_id: str | Nothing = left_out()
     etag: str
     device_etag: str
     status: str
@@ -111,18 +112,22 @@ class TwinAnswer(Answer):
     tags: dict[str, Any]
     properties: PropertiesAnswer
     capabilities: CapabilitiesAnswer = CapabilitiesAnswer()
+    device_scope: str | Nothing = left_out()
+    parent_scopes: list[str] | Nothing = left_out()
 
 
 def shown(found: ServiceTwin) -> TwinAnswer:
     """A twin as it is answered."""
     identity, twin = found.identity, found.twin
-    first = Stamp(identity.created_at, 1)
+    first, scopes = Stamp(identity.created_at, 1), identity.parent_scopes
     return TwinAnswer(
         device_id=identity.device_id,
+        module_id=identity.module_id,
         etag=found.etag,
         device_etag=identity.etag,
         status="enabled" if found.enabled else "disabled",
-        status_update_time=None,
+        status_reason=identity.status_reason,
+        status_update_time=identity.status_changed_at,
         connection_state="Connected" if identity.connected else "Disconnected",
         last_activity_time=identity.connection_changed_at,
         cloud_to_device_message_count=found.waiting,
@@ -140,6 +145,9 @@ def shown(found: ServiceTwin) -> TwinAnswer:
                 twin.reported, found.reported_metadata, first, twin.reported_version, told=False
             ),
         ),
+        capabilities=CapabilitiesAnswer(iot_edge=identity.iot_edge),
+        device_scope=identity.device_scope,
+        parent_scopes=None if scopes is None else orjson.loads(scopes),
     )
 
 

@@ -165,7 +165,8 @@ FROM: Final = twins.join(
     devices,
     and_(
         devices.c.namespace_id == bindparam("namespace"),
-        devices.c.device_key == identities.c.device_key,
+        # A module stands on its device.
+        devices.c.device_key == func.coalesce(identities.c.parent_key, identities.c.device_key),
     ),
 )
 """The parameter `namespace` is the hub's."""
@@ -330,5 +331,7 @@ def _log(
         "hub": hub.name,
         "changed": [name for name, section in sections.items() if section is not None],
     }
+    if before.identity.module_id is not None:
+        details["module"] = before.identity.module_id
     about = f"device/{before.identity.device_id}"
     audit.append(tx, Entry(now, by, Action.CHANGE_TWIN, about, hub.namespace_id, details=details))
