@@ -356,7 +356,9 @@ async def test_purge_empties_the_queue_and_says_how_many_there_were(party: Party
 
 async def test_messages_go_with_their_identity(party: Party) -> None:
     await party.send(b"1", ack=Ack.FULL)
-    await party.bench.store.write(lambda tx: identities.remove(tx, party.hub.id, DEVICE))
+    identity = await party.bench.identity(DEVICE)
+    assert identity is not None
+    await party.bench.store.write(lambda tx: identities.remove(tx, identity))
     assert party.bench.contents()["commands"] == []
 
 

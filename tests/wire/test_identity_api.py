@@ -431,6 +431,18 @@ async def test_hundred_are_created_at_once(fleet: Fleet) -> None:
     assert len((await fleet.http.get("/devices")).json()) == 100
 
 
+async def test_operators_go_through_all_by_page(fleet: Fleet) -> None:
+    for start in range(0, 1001, 100):
+        body = [{"id": f"dev-{n:04}"} for n in range(start, min(start + 100, 1001))]
+        assert (await fleet.http.post("/devices", json=body)).status_code == 200
+    path, seen, after = "/fleetroot/hubs/default/identities", list[str](), ""
+    while after is not None:
+        answer = await fleet.http.get(path, params={"after": after, "limit": 1000})
+        seen += [each["deviceId"] for each in answer.json()["value"]]
+        after = answer.json()["next"]
+    assert seen == [f"dev-{n:04}" for n in range(1001)]
+
+
 # --- who sees what
 
 

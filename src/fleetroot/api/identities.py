@@ -113,7 +113,9 @@ async def put(
     """Creates an identity; with `If-Match`, changes the one that is there. What it changes of how
     the device proves who it is ends its connection.
     """
-    shown = await _put(request, hub, read(body, device_id), if_match)
+    shown = await _identities(request).put(
+        hub, read(body, device_id), if_match=if_match, by=actor_of(request)
+    )
     return _device(request, hub, response, shown)
 
 
@@ -184,7 +186,8 @@ async def put_module(
     if_match: IfMatch = None,
 ) -> ModuleIdentity:
     """Creates a module of a device; with `If-Match`, changes the one that is there."""
-    shown = await _put(request, hub, read(body, device_id, module_id), if_match)
+    wanted = read(body, device_id, module_id)
+    shown = await _identities(request).put(hub, wanted, if_match=if_match, by=actor_of(request))
     if if_match is not None:
         response.status_code = 200
     return _module(request, hub, response, shown)
@@ -204,15 +207,6 @@ async def delete_module(
         hub, device_id, module_id, if_match=if_match or _ANY, by=actor_of(request)
     )
     return Response(status_code=204)
-
-
-async def _put(
-    request: Request, hub: Hub, wanted: WantedIdentity, if_match: str | None
-) -> ShownIdentity:
-    administration, by = _identities(request), actor_of(request)
-    if if_match is None:
-        return await administration.create(hub, wanted, by=by)
-    return await administration.update(hub, wanted, if_match=if_match, by=by)
 
 
 def _item(body: ItemBody) -> Item:

@@ -10,6 +10,7 @@ from fleetroot.cli.access_keys import add_key_commands
 from fleetroot.cli.client import Client, asks_server, quoted
 from fleetroot.cli.hub_messages import purge, send
 from fleetroot.cli.hub_methods import method
+from fleetroot.cli.identities import identity
 from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import json_option, print_json, print_table, when
 from fleetroot.cli.service_commands import add_service_commands, print_service
@@ -21,7 +22,7 @@ _ROOT = "/fleetroot/hubs"
 
 @click.group()
 def hub() -> None:
-    """Create, list, show, tag, link and delete hubs; their keys, CAs, messages, methods."""
+    """Create, list, show, tag, link and delete hubs; their keys, CAs, devices, messages."""
 
 
 @hub.command("list")
@@ -78,6 +79,7 @@ add_service_commands(
 )
 add_key_commands(hub, _ROOT)
 add_certificate_commands(hub, _ROOT)
+hub.add_command(identity)
 hub.add_command(send)
 hub.add_command(purge)
 hub.add_command(method)

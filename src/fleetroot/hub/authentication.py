@@ -236,8 +236,9 @@ class Authentication:
         key = canonical(device_id)
         found = tx.first(_ADMISSION, hub=hub.id, key=key, device=device_of(key), sha256=fingerprint)
         if found is None:
-            what = "module" if device_of(key) != key else "device"
-            raise Unauthorized(f"no such {what} on this hub")
+            if device_of(key) != key:
+                raise Unauthorized("no such module on this hub")
+            raise Unauthorized("no such device on this hub")
         if found.device_enabled is None:
             raise Unauthorized("device deleted")
         if not (found.identity.enabled and found.parent_enabled and found.device_enabled):

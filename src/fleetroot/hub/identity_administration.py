@@ -117,11 +117,13 @@ class IdentityAdministration:
         return self._shown(*await self._store.read(read))
 
     async def page(self, hub: Hub, *, after: str = "", limit: int) -> list[ShownIdentity]:
-        """Up to `limit` devices, behind that id, in the order of their ids."""
+        """Up to `limit` devices behind that id, in the order of their ids; one more than a page, so
+        that it is seen whether there are more.
+        """
         now, key = self._clock.now(), canonical(after)
 
         def read(tx: Transaction) -> list[tuple[Identity, int]]:
-            found = identities.page(tx, hub.id, after=key, limit=min(limit, MAX_PAGE))
+            found = identities.page(tx, hub.id, after=key, limit=min(limit, MAX_PAGE + 1))
             waiting = dict[str, int]()
             if found:
                 first, last = found[0].device_key, found[-1].device_key
@@ -142,6 +144,18 @@ class IdentityAdministration:
             return identities.modules(tx, hub.id, device.device_key)
 
         return [self._shown(each, 0) for each in await self._store.read(read)]
+
+    async def put(
+        self, hub: Hub, wanted: WantedIdentity, *, if_match: str | None, by: Actor
+    ) -> ShownIdentity:
+        """Creates an identity; with `if_match`, changes the one that is there.
+
+        Raises:
+            As `create` and `update`.
+        """
+        if if_match is None:
+            return await self.create(hub, wanted, by=by)
+        return await self.update(hub, wanted, if_match=if_match, by=by)
 
     async def create(self, hub: Hub, wanted: WantedIdentity, *, by: Actor) -> ShownIdentity:
         """Creates an identity, and enters its device in the registry, if it is not there.
