@@ -25,7 +25,9 @@ from fleetroot.access.approvals import Guarded
 from fleetroot.audit import SYSTEM
 from fleetroot.errors import ApprovalNeeded, Unavailable
 from fleetroot.hub.cloud_to_device import Ack
+from fleetroot.hub.identity_administration import IdentityAdministration
 from fleetroot.hub.model import CertificateProof, Channel, CredentialWish, Message
+from fleetroot.hub.wanted_identities import WantedIdentity
 from fleetroot.pki import (
     IssuingProfile,
     KeyType,
@@ -383,6 +385,23 @@ async def test_certificates_of_before_get_the_enrollment_where_it_is_known(tmp_p
         after, before = await bench.inventory("dev-1")
         assert after.enrollment == f"{bench.made.service.id}/group/default"
         assert before.enrollment is None
+
+
+async def test_modules_are_no_devices_of_the_schema_before(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    async with Workbench.opened(folder) as bench:
+        services = IdentityAdministration(bench.store, bench.sealer, bench.bus, bench.clock)
+        for module in None, "mod-1":
+            await services.create(bench.made.hub, WantedIdentity("dev-1", module), by=SYSTEM)
+    engine = database.engine_of(folder)
+    migrate.downgrade(engine, "0014")
+    migrate.upgrade(engine)
+    found = contents(engine)
+    engine.dispose()
+    [identity] = found["identities"]
+    assert identity["device_key"] == "dev-1"
+    assert identity["pin_etag"] == identity["etag"]
+    assert [twin["device_key"] for twin in found["twins"]] == ["dev-1"]
 
 
 async def test_policy_that_waits_for_its_ca_keeps_the_schema_from_going_back(

@@ -16,6 +16,16 @@ branch_labels = None
 depends_on = None
 
 
+_ABOUT_IDENTITIES = (
+    "subscriptions",
+    "connections",
+    "twins",
+    "credential_requests",
+    "commands",
+    "identities",
+)
+
+
 def upgrade() -> None:
     # Columns that come with a default, one by one: no table is written anew.
     for column in _of_identities():
@@ -32,8 +42,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_identities_parent_key", "identities")
-    # The schema before would take them for devices.
-    op.execute("DELETE FROM identities WHERE parent_key IS NOT NULL")
+    # The schema before would take modules for devices. Only their keys have a slash.
+    for table in _ABOUT_IDENTITIES:
+        op.execute(f"DELETE FROM {table} WHERE device_key LIKE '%/%'")  # noqa: S608
     for column in _of_identities():
         op.drop_column("identities", column.name)
 
