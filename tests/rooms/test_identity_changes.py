@@ -116,13 +116,16 @@ CHANGES = [
 @each_identity
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("place", ["before_read", "after_read", "before_write", "after_write"])
+@pytest.mark.parametrize("heard", [False, True], ids=["later", "heard"])
 async def test_nobody_stays_who_comes_in_while_it_is_changed(
-    yard: Yard, of: WantedIdentity, change: Change, place: str
+    yard: Yard, of: WantedIdentity, change: Change, place: str, heard: bool
 ) -> None:
     steps = getattr(yard.bench.store, place)
 
     async def step() -> None:
         await change(yard, of)
+        if heard:
+            await yard.bench.outbox.drain()
 
     steps.append(step)
     try:

@@ -68,7 +68,10 @@ def _devices(client: Client, hub: str, after: str, limit: int) -> list[dict[str,
 @json_option
 @asks_server
 def show(client: Client, device: str, module: str | None, hub: str, as_json: bool) -> None:
-    """Show an identity, with its keys where the token's role reads secrets."""
+    """Show an identity.
+
+    With its keys, where the token's role reads secrets.
+    """
     _print(client.get(_path(hub, device, module)), as_json)
 
 
@@ -101,9 +104,9 @@ def create(
     hub: str,
     as_json: bool,
 ) -> None:
-    """Create an identity; without more, its keys are drawn and shown.
+    """Create an identity, by default with keys.
 
-    The registry gets the device, if it has it not.
+    They are drawn, and shown. The device is entered in the registry, if it is not there.
     """
     if thumbprints and certificate_authority:
         raise click.UsageError("--thumbprint or --certificate-authority, not both")
@@ -130,7 +133,10 @@ def create(
 @json_option
 @asks_server
 def disable(client: Client, device: str, reason: str | None, hub: str, as_json: bool) -> None:
-    """Keep a device and its modules out of one hub; connections end at once."""
+    """Keep a device and its modules out of a hub.
+
+    Connections end at once.
+    """
     body = {"status": "disabled", "statusReason": reason}
     _print(client.put(_path(hub, device), body, if_match="*"), as_json)
 
@@ -141,7 +147,7 @@ def disable(client: Client, device: str, reason: str | None, hub: str, as_json: 
 @json_option
 @asks_server
 def enable(client: Client, device: str, hub: str, as_json: bool) -> None:
-    """Let a device in again, as far as the hub goes."""
+    """Let a device in again, unless the registry does not."""
     _print(client.put(_path(hub, device), {"status": "enabled"}, if_match="*"), as_json)
 
 
@@ -152,7 +158,10 @@ def enable(client: Client, device: str, hub: str, as_json: bool) -> None:
 @json_option
 @asks_server
 def delete(client: Client, device: str, module: str | None, hub: str, as_json: bool) -> None:
-    """Delete an identity, its modules and twins; the registry keeps the device."""
+    """Delete an identity; the registry keeps the device.
+
+    Its modules, twins and messages go with it.
+    """
     client.delete(_path(hub, device, module))
     name = device if module is None else f"{device}/{module}"
     if as_json:

@@ -179,7 +179,10 @@ ADVICE: Final[dict[str, str]] = {
     "device deleted": (
         "An operator deleted it from the registry. Provision it anew, if it shall come back."
     ),
-    "device disabled": "Enable it: `fleetroot devices enable ID`.",
+    "device disabled": (
+        "Enable it: `fleetroot devices enable ID` in the registry, `fleetroot hub identity enable "
+        "ID` on its hub."
+    ),
     "no client certificate, and the identity is pinned to a policy": (
         "The device must show its operational certificate in TLS: provision with a CSR, and "
         "configure certificate and key; without a certificate a token does not help."
