@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hmac import compare_digest
 from typing import Any, Final, TypeAlias
 
 from fleetroot.custody import Sealer
@@ -188,8 +189,8 @@ def changed(
         keys = identities.open_keys(sealer, there) or (None, None)
         # The keys of now are no other keys, however they are sealed.
         asked = WantedKeys(
-            None if asked.primary == keys[0] else asked.primary,
-            None if asked.secondary == keys[1] else asked.secondary,
+            None if _is_same(asked.primary, keys[0]) else asked.primary,
+            None if _is_same(asked.secondary, keys[1]) else asked.secondary,
         )
         if asked.says_nothing:
             return after
@@ -197,6 +198,10 @@ def changed(
         return after
     after = _with_pin(after, asked, prepared.sealed, policy_id)
     return after if _proof(after) == _proof(there) else replace(after, pin_etag=etag)
+
+
+def _is_same(key: bytes | None, other: bytes | None) -> bool:
+    return key is not None and other is not None and compare_digest(key, other)
 
 
 def _proof(identity: Identity) -> tuple[object, ...]:
