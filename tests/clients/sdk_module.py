@@ -1,13 +1,14 @@
 """A module on the unmodified `azure-iot-device` SDK, by a connection string with `ModuleId`: it
-sends a message, reports, and prints its twin and then each change of its desired properties, as
-JSON, a line each, until stdin ends. Its order comes as the first line of stdin.
+sends messages, reports, answers every direct method with its payload, and prints its twin and then
+each change of its desired properties, as JSON, a line each, until stdin ends. Its order comes as
+the first line of stdin.
 """
 
 import asyncio
 import json
 import sys
 
-from azure.iot.device import Message
+from azure.iot.device import Message, MethodResponse
 from azure.iot.device.aio import IoTHubModuleClient
 
 
@@ -25,6 +26,11 @@ async def main():
     )
     client.on_twin_desired_properties_patch_received = show
     client.on_message_received = show
+
+    async def called(request):
+        await client.send_method_response(MethodResponse(request.request_id, 201, request.payload))
+
+    client.on_method_request_received = called
     await client.connect()
     message = Message("1")
     message.custom_properties["colour"] = "a/b & c=d"

@@ -37,6 +37,9 @@ async def check_module(fleet: Fleet, *command: object, websockets: bool) -> None
         assert seen["reported"]["firmware"] == "1.2"
         await fleet.http.patch(twin, json={"properties": {"desired": {"b": "ñ"}}})
         assert await said() == {"b": "ñ", "$version": 3}
+        call = {"methodName": "echo", "payload": {"n": 1}, "connectTimeoutInSeconds": 10}
+        answered = await fleet.http.post(f"{twin}/methods", json=call)
+        assert answered.json() == {"status": 201, "payload": {"n": 1}}, answered.text
     events = await fleet.events(device="dev-1")
     assert [each["text"] for each in events] == ["1", "2"]
     assert events[0]["properties"] == {"colour": "a/b & c=d"}

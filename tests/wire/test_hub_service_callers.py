@@ -28,6 +28,7 @@ RIGHTS = {
     ("POST", "/devices/none/messages/deviceBound"): Right.SERVICE_CONNECT,
     ("DELETE", "/devices/none/commands"): Right.SERVICE_CONNECT,
     ("POST", "/twins/none/methods"): Right.SERVICE_CONNECT,
+    ("POST", "/twins/none/modules/none/methods"): Right.SERVICE_CONNECT,
     ("GET", "/messages/serviceBound/feedback"): Right.SERVICE_CONNECT,
     ("DELETE", "/messages/serviceBound/feedback/none"): Right.SERVICE_CONNECT,
     ("GET", "/twins/none"): Right.SERVICE_CONNECT,

@@ -33,12 +33,13 @@ from fleetroot.hub.methods import (
     make_call,
 )
 from fleetroot.hub.model import Hub
-from fleetroot.ids import canonical
+from fleetroot.ids import canonical, identity_key
 from fleetroot.registry.shared_access import Right
 
 router = hub_router()
 
 DeviceId = Annotated[str, Path(max_length=128)]
+ModuleId = Annotated[str, Path(max_length=128)]
 
 
 class MethodBody(BaseModel):
@@ -77,6 +78,23 @@ async def invoke(
 ) -> Response:
     """Calls a direct method of a device that is connected, and waits for its answer."""
     return await call_device(request, hub, device_id, body)
+
+
+@router.post(
+    "/twins/{device_id}/modules/{module_id}/methods",
+    response_model=MethodResult,
+    responses=answers(404, 429, 502, 504),
+)
+@asks(Right.SERVICE_CONNECT, Permission.WRITE_DEVICES)
+async def invoke_of_module(
+    request: Request,
+    hub: AddressedHub,
+    device_id: DeviceId,
+    module_id: ModuleId,
+    body: MethodBody,
+) -> Response:
+    """Calls a direct method of a module that is connected, and waits for its answer."""
+    return await call_device(request, hub, identity_key(device_id, module_id), body)
 
 
 async def call_device(request: Request, hub: Hub, device_id: str, body: MethodBody) -> Response:

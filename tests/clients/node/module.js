@@ -1,5 +1,5 @@
-// A module on the unmodified `azure-iot-device` for Node: it sends messages, reports, and prints its
-// twin and then each change of its desired properties, as JSON, a line each, until stdin ends. Its
+// A module on the unmodified `azure-iot-device` for Node: it sends messages, reports, answers the direct
+// method `echo`, and prints its twin and then each change of its desired properties, as JSON, a line each, until stdin ends. Its
 // order comes as the first line of stdin; the server's CA comes by NODE_EXTRA_CA_CERTS.
 "use strict";
 
@@ -19,6 +19,7 @@ async function work(order) {
     order.websockets ? MqttWs : Mqtt,
   );
   await client.open();
+  client.onMethod("echo", (request, response) => response.send(201, request.payload, () => {}));
   client.on("inputMessage", (input, message) => show([input, message.getData().toString()]));
   const message = new Message("1");
   message.properties.add("colour", "a/b & c=d");
