@@ -213,6 +213,16 @@ async def test_edge_device_has_a_scope_and_its_leaf_a_parent(fleet: Fleet) -> No
     assert leaf["parentScopes"] == [edge["deviceScope"]]
 
 
+async def test_edge_device_of_an_enrollment_is_one_on_its_hub(fleet: Fleet) -> None:
+    key, _ = await fleet.enroll("edge-1", capabilities={"iotEdge": True})
+    await fleet.register("edge-1", token=fleet.provisioning_token("edge-1", key))
+    found = (await fleet.http.get("/devices/edge-1")).json()
+    assert found["capabilities"] == {"iotEdge": True}
+    assert found["deviceScope"].startswith("ms-azure-iot-edge://edge-1-")
+    twin = (await fleet.http.get("/twins/edge-1")).json()
+    assert twin["deviceScope"] == found["deviceScope"]
+
+
 # --- proofs
 
 

@@ -95,6 +95,8 @@ class Directory:
             connection_changed_at=None,
             etag=etag,
             pin_etag=etag,
+            iot_edge=assignment.iot_edge,
+            device_scope=_scope(assignment, now),
             created_at=now,
             updated_at=now,
             primary_thumbprint=thumbprints[0],
@@ -123,6 +125,10 @@ def _move_twin(tx: Transaction, assignment: Assignment, to: Identity, now: datet
         twins.move(tx, seat.hub_id, canonical(seat.device_id), to, now)
         for seat in assignment.leaves
     )
+
+
+def _scope(assignment: Assignment, now: datetime) -> str | None:
+    return identities.edge_scope(assignment.device_id, now) if assignment.iot_edge else None
 
 
 def _first_twin(assignment: Assignment) -> Twin:

@@ -201,6 +201,11 @@ def remove_all(tx: Transaction, hub_id: str) -> None:
     tx.run(_DELETE_ALL, hub=hub_id)
 
 
+def edge_scope(device_id: str, now: datetime) -> str:
+    """The scope that a new edge device gets; it never changes."""
+    return f"ms-azure-iot-edge://{device_id}-{int(now.timestamp() * 10**7)}"
+
+
 def key_name(hub_id: str, device_key: str, which: str) -> RecordName:
     """What an identity's sealed key is bound to."""
     return RecordName(kind=f"identity-key-{which}", namespace=hub_id, id=device_key, version=1)

@@ -26,7 +26,6 @@ from fleetroot.ids import canonical, check_device_id, check_module_id, identity_
 from fleetroot.registry.devices import new_etag
 
 MAX_SCOPES: Final = 16
-_EDGE_SCOPE: Final = "ms-azure-iot-edge://"
 _KEY_BYTES: Final = 32  # of one that is generated
 _MIN_KEY_BYTES: Final = 16
 _MAX_KEY_BYTES: Final = 64
@@ -226,7 +225,7 @@ def _with_words(identity: Identity, wanted: WantedIdentity, now: datetime) -> Id
     edge = identity.iot_edge if wanted.iot_edge is None else wanted.iot_edge
     scope, parents = identity.device_scope, identity.parent_scopes
     if edge:
-        scope = scope or f"{_EDGE_SCOPE}{identity.device_id}-{int(now.timestamp() * 10**7)}"
+        scope = scope or identities.edge_scope(identity.device_id, now)
     elif wanted.device_scope is not None:
         scope = wanted.device_scope or None
         parents = None if scope is None else json.dumps([scope])  # of a leaf, its parent's

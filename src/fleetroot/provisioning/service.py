@@ -476,6 +476,7 @@ def _assignment(plan: Plan) -> Assignment:
         leaves=tuple(seat for seat in seats if seat != there),
         migrate=_migrates(plan),
         initial_twin=plan.decision.initial_twin or settings.initial_twin,
+        iot_edge=settings.iot_edge,
     )
 
 

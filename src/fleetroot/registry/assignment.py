@@ -72,6 +72,7 @@ class Assignment:
         hub_id: the hub that the device goes to.
         leaves: where else provisioning had put it; nothing of it stays there.
         migrate: whether its data moves with it, or starts anew from `initial_twin`.
+        iot_edge: whether a new identity is that of an edge device.
     """
 
     hub_id: str
@@ -80,6 +81,7 @@ class Assignment:
     leaves: tuple[Seat, ...] = ()
     migrate: bool = True
     initial_twin: str | None = None
+    iot_edge: bool = False
 
 
 class HubDirectory(Protocol):
