@@ -8,6 +8,7 @@ import time
 from hashlib import sha1, sha256
 from typing import Any
 
+import httpx
 import pytest
 from test_roles import bearer
 
@@ -270,6 +271,33 @@ async def test_device_of_a_policy_is_of_that_and_not_of_uploaded_cas(fleet: Flee
         pass
     other = ca.device("dev-1")
     assert await refusal(fleet.connect("dev-1", other)) is ConnackCode.NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("kind", ["keys", "thumbprint", "uploaded"])
+async def test_identity_lets_its_device_in_over_https_until_it_is_disabled(
+    fleet: Fleet, kind: str
+) -> None:
+    context, headers = fleet.trust(), dict[str, str]()
+    if kind == "keys":
+        key = await create(fleet, "dev-1")
+        headers["authorization"] = fleet.hub_token("dev-1", key).decode()
+    elif kind == "thumbprint":
+        held = self_signed("anything")
+        held.load_into(context)
+        print_ = sha256(held.chain[0]).hexdigest()
+        await put(fleet, "dev-1", authentication=with_thumbprints(print_))
+    else:
+        ca = Ca.root("Maker")
+        await upload(fleet, ca)
+        ca.device("dev-1").load_into(context, whole_chain=True)
+        await put(fleet, "dev-1", authentication={"type": "certificateAuthority"})
+    url = "/devices/dev-1/messages/events?api-version=2021-04-12"
+    base = str(fleet.http.base_url)
+    async with httpx.AsyncClient(base_url=base, verify=context, headers=headers) as device:
+        assert (await device.post(url, content=b"1")).status_code == 204
+        await put(fleet, "dev-1", "*", status="disabled")
+        assert (await device.post(url, content=b"2")).status_code == 401
+    assert [event["text"] for event in await fleet.events()] == ["1"]
 
 
 # --- changes
