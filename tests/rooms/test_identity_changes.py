@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from fleetroot import sas
 from fleetroot.audit import SYSTEM
-from fleetroot.errors import AlreadyExists, EtagMismatch, Unauthorized
+from fleetroot.errors import AlreadyExists, EtagMismatch, NotFound, Unauthorized
 from fleetroot.hub.identity_administration import IdentityAdministration, Item, Mode
 from fleetroot.hub.live import LiveSession
 from fleetroot.hub.model import Ending, Pin, TokenProof
@@ -164,6 +165,12 @@ async def test_who_is_in_stays_when_words_change_and_when_the_other_does(
     await yard.update(other, authentication=OTHER)
     await yard.bench.outbox.drain()
     assert session.ended is None
+
+
+async def test_identity_is_not_made_on_a_hub_that_is_gone(yard: Yard) -> None:
+    yard.hub = replace(yard.hub, id="gone")
+    with pytest.raises(NotFound, match="there is no hub"):
+        await yard.create(WantedIdentity("dev-2"))
 
 
 async def test_one_of_two_creates_it(bench: Workbench) -> None:

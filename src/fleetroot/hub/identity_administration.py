@@ -30,7 +30,14 @@ from fleetroot.errors import (
     InvalidArgument,
     NotFound,
 )
-from fleetroot.hub import command_queue, first_twins, identities, twins, wanted_identities
+from fleetroot.hub import (
+    command_queue,
+    first_twins,
+    hubs,
+    identities,
+    twins,
+    wanted_identities,
+)
 from fleetroot.hub.model import Hub, Identity, Pin
 from fleetroot.hub.wanted_identities import Prepared, WantedIdentity
 from fleetroot.ids import canonical, identity_key
@@ -313,6 +320,10 @@ def _get(tx: Transaction, hub: Hub, device_id: str, module_id: str | None) -> Id
 
 def _create(tx: Transaction, hub: Hub, prepared: Prepared, by: Actor, now: datetime) -> Identity:
     wanted = prepared.wanted
+    living = hubs.by_name(tx, hub.name)
+    if living is None or living.id != hub.id:
+        raise NotFound(f"there is no hub {hub.name}")
+    hub = living  # without devices it may have come to another namespace
     if wanted.module_id is not None:
         parent = _get(tx, hub, wanted.device_id, None)
         if identities.count_modules(tx, hub.id, parent.device_key) >= MAX_MODULES:
