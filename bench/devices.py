@@ -287,6 +287,18 @@ class MqttLine:
             send_one()
         return took
 
+    async def listen_to_methods(self) -> None:
+        """Subscribes to direct methods."""
+        self._send(Subscribe(1, (("$iothub/methods/POST/#", 1),)))
+        assert isinstance(await self._receive(), Suback)
+
+    async def answer(self) -> None:
+        """Waits for the call of a method, and answers it with its payload."""
+        call = await self._receive()
+        assert isinstance(call, Publish)
+        topic = f"$iothub/methods/res/200/?{call.topic.rpartition('?')[2]}"
+        self._send(Publish(topic, call.payload, 0, False, False, None))
+
     def close(self) -> None:
         self._writer.close()
 

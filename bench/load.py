@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bench.credentials import Attestation, Enroller, stored_id
 from bench.devices import ComeBack, Device, Door, HttpsLine, MqttLine, ProvisioningLine, publish_all
 from bench.floor import CURVES, client_context
+from bench.service_line import ServiceLine
 
 _PATIENCE = 30.0  # seconds of one attempt of a device of a herd, as SDKs have it
 _LONGEST = 30.0  # that it waits before the next
@@ -47,6 +48,7 @@ class Job(StrEnum):
     `PUBLISH`: stay connected, and send so many messages together.
     `PING`: stay connected, and say so, so many times together.
     `REPORT`: stay connected, and report so many patches together.
+    `METHODS`: stay connected, and answer so many calls together, which services make over HTTPS.
     """
 
     ONBOARD = "onboard"
@@ -58,6 +60,7 @@ class Job(StrEnum):
     PUBLISH = "publish"
     PING = "ping"
     REPORT = "report"
+    METHODS = "methods"
 
 
 class Wire(StrEnum):
@@ -77,7 +80,8 @@ class Order:
         curve: of the devices' keys.
         devices: how many there are.
         at_once: how many are at work at a time.
-        times: how often each registers, on a kept line; of those that stay, messages together.
+        times: how often each registers, on a kept line; of those that stay, messages or calls
+            together.
         addresses: that a herd comes from.
         wire: to the provisioning service.
         attestation: of the devices.
@@ -147,6 +151,7 @@ class Load:
         self._devices: list[Device] = []
         self._lines: list[tuple[Device, ProvisioningLine]] = []
         self._stayed: list[MqttLine] = []
+        self._services: list[ServiceLine] = []
         self._retries = 0
 
     async def prepare(self) -> None:
@@ -171,6 +176,13 @@ class Load:
                 await self._each(self._get_certificate)
                 await self._each(self._stay)
                 await asyncio.gather(*(line.listen() for line in self._stayed))
+            case Job.METHODS:
+                await self._each(self._get_certificate)
+                await self._each(self._stay)
+                await asyncio.gather(*(line.listen_to_methods() for line in self._stayed))
+                for _ in range(order.at_once):
+                    line = await ServiceLine.open(self._https, self._trust, self._bootstrap)
+                    self._services.append(line)
             case Job.ONBOARD | Job.HERD:
                 pass
 
@@ -206,6 +218,8 @@ class Load:
                 took = await self._ask_all(MqttLine.ping)
             case Job.REPORT:
                 took = await self._ask_all(MqttLine.report)
+            case Job.METHODS:
+                took = await self._call()
             case Job.ISSUE:
                 took = []
                 for _ in range(self._order.times):
@@ -332,6 +346,28 @@ class Load:
         share, window = self._order.times // len(lines), max(1, _AT_ONCE // len(lines))
         took = await asyncio.gather(*(ask(line, share, window) for line in lines))
         return [seconds for of_line in took for seconds in of_line]
+
+    async def _call(self) -> list[float]:
+        """Calls the devices in turn, each service one at a time; the seconds of each call."""
+        took = list[float]()
+        due = [self._devices[each % len(self._devices)] for each in range(self._order.times)]
+
+        async def answer(line: MqttLine) -> None:
+            while True:
+                await line.answer()
+
+        async def call(service: ServiceLine) -> None:
+            while due:
+                device, start = due.pop(), time.perf_counter()
+                await service.call_method(device.id)
+                took.append(time.perf_counter() - start)
+
+        lines = [asyncio.create_task(answer(line)) for line in self._stayed]
+        await asyncio.gather(*(call(service) for service in self._services))
+        for line in lines:
+            line.cancel()
+        await asyncio.gather(*lines, return_exceptions=True)
+        return took
 
     async def _stay(self, device: Device) -> None:
         self._stayed.append(await MqttLine.to_hub(self._hub, device))

@@ -20,6 +20,7 @@ from bench import (
     imports,
     large,
     messages,
+    methods,
     pace,
     pages,
     pkcs11,
@@ -111,6 +112,13 @@ def test_start_up_and_idle_memory_are_measured():
     start, memory, pings = sane(rest.rows(TINY))
     assert (start.goal, memory.goal) == ("3 s", "64 KB")
     assert bool(pings.ratio) == (mosquitto_program() is not None)
+
+
+def test_methods_are_called_one_by_one_and_together_and_of_many() -> None:
+    alone, together, many = sane(methods.rows(TINY))
+    assert "1 at a time" in alone.what
+    assert "16 at a time" in together.what
+    assert "5 devices" in many.what
 
 
 def test_messages_to_devices_are_compared_with_those_of_mosquitto():
