@@ -67,6 +67,7 @@ from fleetroot.hub.directory import Directory
 from fleetroot.hub.events import Retention
 from fleetroot.hub.hub import Hubs
 from fleetroot.hub.identity_administration import IdentityAdministration
+from fleetroot.hub.jobs import JobRules
 from fleetroot.hub.methods import MethodRules
 from fleetroot.hub.service_access import ServiceAccess
 from fleetroot.hub.statistics import Statistics
@@ -199,6 +200,7 @@ class Server:
                     self.hubs.remove_old_events,
                     self.hubs.renewal.remove_expired,
                     self.hubs.commands.look,
+                    self.hubs.jobs.remove_old,
                     self._renew_server_certificate,
                     self.expiry.look,
                     self._summarize_refusals,
@@ -213,6 +215,7 @@ class Server:
             asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),
             asyncio.create_task(_every(1.0, self.rotation.run), name="master key"),
             asyncio.create_task(_every(1.0, self.revocation_jobs.work), name="revocations"),
+            asyncio.create_task(_every(1.0, self.hubs.jobs.look), name="jobs"),
             asyncio.create_task(_every(_TOKENS, self._look_at_tokens), name="tokens"),
         ]
 
@@ -289,6 +292,7 @@ class Server:
             command_rules=_command_rules(settings),
             method_rules=MethodRules(settings.method_calls_per_device, settings.method_calls),
             on_method=self.metrics.count_method_call,
+            job_rules=_job_rules(settings),
             end_with_certificate=settings.end_expired_connections,
         )
         self.hub_access = ServiceAccess(self.store, self._sealer, clock)
@@ -646,6 +650,8 @@ class Server:
         if hasattr(self, "provisioning"):
             await self.provisioning.stop()
         if hasattr(self, "hubs"):
+            await self.hubs.jobs.stop()
+        if hasattr(self, "hubs"):
             self.hubs.stop()
         for listener, _ in self._tls:
             await listener.stop(_CUT_SECONDS)
@@ -730,6 +736,14 @@ def _command_rules(settings: Settings) -> CommandRules:
         depth=settings.command_queue_depth,
         deliveries=settings.command_deliveries,
         feedback_lifetime=timedelta(hours=settings.feedback_hours),
+    )
+
+
+def _job_rules(settings: Settings) -> JobRules:
+    return JobRules(
+        per_second=settings.job_devices_per_second,
+        at_once=settings.job_devices_at_once,
+        kept=timedelta(days=settings.job_days),
     )
 
 

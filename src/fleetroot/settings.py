@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     # Of direct methods; see docs/methods.md.
     method_calls_per_device: int = Field(default=20, gt=0, le=10_000)
     method_calls: int = Field(default=10_000, gt=0)
+    # Of jobs; see docs/jobs.md.
+    job_devices_per_second: float = Field(default=200.0, gt=0, le=10_000)
+    job_devices_at_once: int = Field(default=64, gt=0, le=1000)
+    job_days: float = Field(default=30.0, gt=0)
     # Whether a connection ends with the certificate that opened it; one by a token always does.
     end_expired_connections: bool = True
     lease_seconds: float = Field(default=10.0, gt=0)

@@ -75,6 +75,8 @@ class Action(StrEnum):
     DISABLE_DEVICE = "device.disable"
     CHANGE_TWIN = "device.changeTwin"
     PURGE_MESSAGES = "device.purgeMessages"
+    CREATE_JOB = "job.create"
+    CANCEL_JOB = "job.cancel"
     CREATE_IDENTITY = "identity.create"
     UPDATE_IDENTITY = "identity.update"
     DELETE_IDENTITY = "identity.delete"

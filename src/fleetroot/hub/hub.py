@@ -31,6 +31,7 @@ from fleetroot.hub.connections import Connections
 from fleetroot.hub.device_access import DeviceAccess
 from fleetroot.hub.event_log import EventLog
 from fleetroot.hub.expirations import Expirations
+from fleetroot.hub.jobs import JobRules, Jobs
 from fleetroot.hub.live import Arrival, LiveSession, LiveTable
 from fleetroot.hub.methods import MethodRules, Methods
 from fleetroot.hub.model import (
@@ -92,6 +93,7 @@ class Hubs:
         command_rules: CommandRules | None = None,
         method_rules: MethodRules | None = None,
         on_method: Callable[[str, float], None] = lambda _outcome, _seconds: None,
+        job_rules: JobRules | None = None,
         *,
         end_with_certificate: bool = True,
     ) -> None:
@@ -119,6 +121,7 @@ class Hubs:
         self.commands = Commands(store, self.live, clock, command_rules)
         self.methods = Methods(store, self.live, method_rules, on_method)
         self.twins = ServiceTwins(store, self.live, clock)
+        self.jobs = Jobs(store, self.methods, self.twins, clock, job_rules)
         self.device_access = DeviceAccess(store, self._authentication, self._alerts, outbox, clock)
         self._expirations = Expirations(self.live, clock, of_certificates=end_with_certificate)
         outbox.listen(self.live.heard, self.live.lease_lost)

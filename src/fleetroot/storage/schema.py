@@ -822,3 +822,43 @@ command_feedback = Table(
     Index("ix_command_feedback_enqueued_at", "enqueued_at"),
     sqlite_autoincrement=True,
 )
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("hub_id", Text, ForeignKey("hubs.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("type", Text, nullable=False),  # hub.job_model.JobType
+    Column("work", Text, nullable=False),  # JSON; hub.job_model.work_text
+    Column("condition", Text, nullable=False),
+    Column("status", Text, nullable=False),  # hub.job_model.JobStatus
+    Column("created_at", UtcTime, nullable=False),
+    Column("start_at", UtcTime, nullable=False),
+    Column("most_seconds", Integer, nullable=False),  # from when it starts
+    Column("started_at", UtcTime, nullable=True),
+    Column("ended_at", UtcTime, nullable=True),
+    Column("found", BigInteger, nullable=False),
+    Column("succeeded", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("failure", Text, nullable=True),
+    Index("ix_jobs_hub_id_created_at", "hub_id", "created_at"),
+    Index(
+        "ix_jobs_start_at",
+        "start_at",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index("ix_jobs_ended_at", "ended_at"),
+)
+
+job_devices = Table(
+    "job_devices",
+    metadata,
+    Column("hub_id", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    Column("device_key", Text, primary_key=True),
+    Column("status", Text, nullable=False),  # hub.job_model.DeviceStatus
+    Column("detail", Text, nullable=True),  # JSON
+    Column("ended_at", UtcTime, nullable=True),
+    ForeignKeyConstraint(["hub_id", "job_id"], ["jobs.hub_id", "jobs.id"], ondelete="CASCADE"),
+)
