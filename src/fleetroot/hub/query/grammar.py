@@ -125,6 +125,7 @@ _SHOWN: Final = {
     "$END": "the end",
 }
 _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_SURROGATES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # as JSON escapes U+10000 on
 _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"} | {c: c for c in "\\/'\""}
 _OPERATORS: Final = {"<>": Operator.UNEQUAL} | {each.value: each for each in Operator}
 _ARGUMENTS: Final = {Function.STARTSWITH: 2, Function.ENDSWITH: 2, Function.CONTAINS: 2}
@@ -256,7 +257,8 @@ class _Build(Transformer[Token, Select]):
         return Path(tuple(name[2:-2] if name.type == "ESCAPED" else str(name) for name in names))
 
     def string(self, token: Token) -> Literal:
-        return Literal(_ESCAPE.sub(_unescaped, token[1:-1]).replace("\0", "\ufffd"))
+        text = _ESCAPE.sub(_unescaped, token[1:-1]).replace("\0", "\ufffd")
+        return Literal(_SURROGATES.sub(_joined, text))
 
     def number(self, token: Token) -> Literal:
         value = float(token)
@@ -272,6 +274,10 @@ class _Build(Transformer[Token, Select]):
 
     def null(self, _: Token) -> Literal:
         return Literal(None)
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _unescaped(match: re.Match[str]) -> str:
