@@ -167,6 +167,22 @@ async def test_who_is_in_stays_when_words_change_and_when_the_other_does(
     assert session.ended is None
 
 
+@each_identity
+async def test_who_comes_by_what_was_made_anew_replaces_whom_the_former_let_in(
+    yard: Yard, of: WantedIdentity
+) -> None:
+    """Before anybody heard that the former identity is gone."""
+    for _ in range(5):
+        before = await yard.connect(of)
+    yard.bench.clock.advance(timedelta(seconds=1))
+    await yard.delete(of)
+    await yard.create(of)
+    session = await yard.connect(of)
+    assert (before.ended, session.ended) == (Ending.REPLACED, None)
+    await yard.bench.outbox.drain()
+    assert session.ended is None
+
+
 async def test_identity_is_not_made_on_a_hub_that_is_gone(yard: Yard) -> None:
     yard.hub = replace(yard.hub, id="gone")
     with pytest.raises(NotFound, match="there is no hub"):

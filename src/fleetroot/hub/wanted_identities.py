@@ -161,7 +161,8 @@ def made_of(prepared: Prepared, hub_id: str, policy_id: str | None, now: datetim
         policy_id=None,
         sealed_primary=None,
         sealed_secondary=None,
-        session_epoch=0,
+        # Above those of an identity that was here before, whose session may not have ended yet.
+        session_epoch=int(now.timestamp() * 1000),
         connected=False,
         connection_changed_at=None,
         etag=etag,
