@@ -27,6 +27,7 @@ from fleetroot.errors import ApprovalNeeded, Unavailable
 from fleetroot.hub.cloud_to_device import Ack
 from fleetroot.hub.identity_administration import IdentityAdministration
 from fleetroot.hub.model import CertificateProof, Channel, CredentialWish, Message
+from fleetroot.hub.service_twins import SectionChange, TwinChange
 from fleetroot.hub.wanted_identities import WantedIdentity
 from fleetroot.pki import (
     IssuingProfile,
@@ -158,6 +159,10 @@ async def live_in(bench: Workbench) -> None:
     region = DescribedRegion("west", ["192.0.2.0/24"], {made.hub.host_name: 20})
     await Regions(bench.store, bench.clock).put(made.service, region, by=SYSTEM)
     await WebhookSecretStore(bench.store, bench.sealer, bench.clock).of(made.service)
+    tags = TwinChange(tags=SectionChange({"site": "plant"}))
+    await bench.hubs.jobs.create(made.hub, "job-1", tags, "deviceId = 'dev-1'", by=SYSTEM)
+    for _, task in list(bench.hubs.jobs._runs.values()):
+        await task
     await bench.audit_log.write()
     await bench.settled()
 

@@ -89,6 +89,11 @@ NEEDS = {
     ("PATCH", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,
     ("PUT", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,
     ("POST", "/fleetroot/hubs/default/devices/dev-1/methods"): Permission.WRITE_DEVICES,
+    ("GET", "/fleetroot/hubs/default/jobs"): Permission.READ,
+    ("PUT", "/fleetroot/hubs/default/jobs/none"): Permission.WRITE_DEVICES,
+    ("GET", "/fleetroot/hubs/default/jobs/none"): Permission.READ,
+    ("POST", "/fleetroot/hubs/default/jobs/none/cancel"): Permission.WRITE_DEVICES,
+    ("GET", "/fleetroot/hubs/default/jobs/none/devices"): Permission.READ,
     ("GET", "/fleetroot/provisioning-services/default/quarantine"): Permission.READ,
     (
         "POST",

@@ -28,6 +28,7 @@ from fleetroot.api import (
     enrollments,
     events,
     explain,
+    hub_jobs,
     hub_messages,
     hub_methods,
     hub_statistics,
@@ -40,6 +41,7 @@ from fleetroot.api import (
     oidc_issuers,
     operator_enrollments,
     operator_identities,
+    operator_jobs,
     operator_registrations,
     operator_twins,
     policies,
@@ -104,6 +106,7 @@ OPERATOR: Final = (
     operator_identities.router,
     operator_twins.router,
     hub_methods.router,
+    operator_jobs.router,
     provisioning_services.lists,
     provisioning_services.everywhere,
     provisioning_services.router,
@@ -134,6 +137,7 @@ HUB: Final = (
     cloud_to_device.router,
     hub_twins.router,
     direct_methods.router,
+    hub_jobs.router,
 )
 
 MANAGEMENT: Final = (

@@ -62,7 +62,7 @@ def method(
         return
     click.echo(f"status {answer['status']}")
     if answer["payload"] is not None:
-        click.echo(json.dumps(answer["payload"], indent=2, ensure_ascii=False))
+        click.echo(json.dumps(answer["payload"], indent=2))
 
 
 def _refuse(constant: str) -> None:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "ca": "authorities:ca",
     "policy": "policies:policy",
     "hub": "hubs:hub",
+    "job": "jobs:job",
     "provisioning-service": "provisioning_services:provisioning_service",
     "quarantine": "quarantine:quarantine",
     "enrollment": "enrollments:enrollment",
