@@ -444,3 +444,14 @@ async def test_jobs_that_are_over_are_removed_with_time(
 )
 def test_work_is_kept_as_it_is(work: Work) -> None:
     assert read_work(work_text(work)) == work
+
+
+async def test_job_is_made_also_when_nobody_can_look_at_it_yet(party: Party) -> None:
+    async def fail() -> None:
+        raise Unavailable("away")
+
+    party.bench.store.before_read.append(fail)
+    await party.make()
+    assert not party.jobs._runs
+    await party.jobs.look()
+    assert (await party.over()).status is JobStatus.COMPLETED

@@ -69,6 +69,11 @@ class Party:
             self.bench.hubs.go_on(session)
         return session, wire
 
+    async def waiting(self, count: int) -> None:
+        """Waits until so many calls wait for a device to come."""
+        while sum(map(len, self.methods._absent.values())) < count:
+            await asyncio.sleep(0.001)
+
     async def prepare(self, *devices: str) -> None:
         self.certified = {each: await self.bench.provision(each) for each in devices}
 
@@ -242,7 +247,7 @@ async def test_device_that_does_not_listen_is_not_online(party: Party, connected
 async def test_device_that_connects_in_time_is_called_then(party: Party) -> None:
     calls = [party.call(connect_timeout=LATE) for _ in range(3)]
     session, wire = await party.connect(listens=False)
-    await turn()
+    await party.waiting(3)
     assert not wire.calls
     session.subscriptions[Channel.METHODS] = 0
     party.bench.hubs.go_on(session)
@@ -270,7 +275,7 @@ async def test_device_that_connects_while_it_is_looked_up_is_called(party: Party
 
 async def test_device_that_comes_and_goes_is_waited_for_again(party: Party) -> None:
     call = party.call(connect_timeout=LATE)
-    await turn()
+    await party.waiting(1)
     first, first_wire = await party.connect()
     party.bench.hubs.disconnect(first)  # before the caller's turn
     await turn()
@@ -399,8 +404,7 @@ async def test_server_that_stops_lets_nobody_wait_for_a_device(party: Party) -> 
     call = party.call()
     await party.prepare("dev-2")
     absent = party.call("dev-2", connect_timeout=LATE)
-    while not party.methods._absent:
-        await asyncio.sleep(0)
+    await party.waiting(1)
     party.bench.hubs.stop_waiting()
     await refused(absent, Unavailable)
     await refused(party.call(), Unavailable)

@@ -12,6 +12,7 @@ Source: Azure IoT Hub, "Schedule jobs on multiple devices".
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
@@ -21,7 +22,14 @@ import structlog
 from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
 from fleetroot.clock import Clock
-from fleetroot.errors import AlreadyExists, Conflict, FleetrootError, InvalidArgument, NotFound
+from fleetroot.errors import (
+    AlreadyExists,
+    Conflict,
+    FleetrootError,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from fleetroot.hub import job_table
 from fleetroot.hub.job_model import (
     ALIVE,
@@ -130,7 +138,8 @@ class Jobs:
             audit.append(tx, Entry(now, by, Action.CREATE_JOB, about, of, details=details))
 
         await self._store.write(unit)
-        await self.look()
+        with suppress(Unavailable):  # the duty looks again
+            await self.look()
         return job
 
     async def get(self, hub: Hub, job_id: str) -> Job:
