@@ -645,12 +645,12 @@ class Server:
         """
         grace = self.settings.drain_seconds
         if hasattr(self, "hubs"):
+            # Before their devices go: what a job has in flight is done again, and did not fail.
+            await self.hubs.jobs.stop()
             self.hubs.stop_waiting()
         await asyncio.gather(self._finish_devices(grace), *(h.stop(grace) for h in self._http))
         if hasattr(self, "provisioning"):
             await self.provisioning.stop()
-        if hasattr(self, "hubs"):
-            await self.hubs.jobs.stop()
         if hasattr(self, "hubs"):
             self.hubs.stop()
         for listener, _ in self._tls:
