@@ -550,6 +550,7 @@ class Server:
                 "Calls of direct methods that wait for an answer.",
                 len(self.hubs.methods),
             ),
+            "fleetroot_jobs_running": ("Jobs that are being worked on.", len(self.hubs.jobs)),
             "fleetroot_hub_sessions": ("Devices connected to a hub.", len(self.hubs.live)),
             "fleetroot_expiring": (
                 "Certificates of CAs and of the server that end within the warning time.",

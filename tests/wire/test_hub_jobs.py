@@ -81,6 +81,7 @@ async def test_job_calls_methods_and_keeps_what_each_device_answered(fleet: Flee
         running = (await fleet.http.get("/jobs/v2/job-1")).json()
         assert running["status"] == "running"
         assert running["deviceJobStatistics"]["runningCount"] == 1
+        assert "fleetroot_jobs_running 1.0" in (await fleet.http.get("/metrics")).text
         rid = message.topic.rpartition("=")[2]
         await device.publish(f"$iothub/methods/res/202/?$rid={rid}", message.payload)
     done = await over(fleet)

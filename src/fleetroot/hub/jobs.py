@@ -97,6 +97,10 @@ class Jobs:
         self._looking = asyncio.Lock()
         self._stopping = False
 
+    def __len__(self) -> int:
+        """How many jobs are being worked on."""
+        return len(self._runs)
+
     # --- what services do
 
     async def create(
