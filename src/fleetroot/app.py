@@ -69,6 +69,7 @@ from fleetroot.hub.hub import Hubs
 from fleetroot.hub.identity_administration import IdentityAdministration
 from fleetroot.hub.jobs import JobRules
 from fleetroot.hub.methods import MethodRules
+from fleetroot.hub.queries import QueryRules
 from fleetroot.hub.service_access import ServiceAccess
 from fleetroot.hub.statistics import Statistics
 from fleetroot.limits import (
@@ -293,6 +294,7 @@ class Server:
             method_rules=MethodRules(settings.method_calls_per_device, settings.method_calls),
             on_method=self.metrics.count_method_call,
             job_rules=_job_rules(settings),
+            query_rules=QueryRules(settings.query_seconds, settings.query_groups),
             end_with_certificate=settings.end_expired_connections,
         )
         self.hub_access = ServiceAccess(self.store, self._sealer, clock)

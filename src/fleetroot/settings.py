@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     job_devices_per_second: float = Field(default=200.0, gt=0, le=10_000)
     job_devices_at_once: int = Field(default=64, gt=0, le=1000)
     job_days: float = Field(default=30.0, gt=0)
+    query_seconds: float = Field(default=30.0, gt=0, le=600)
+    query_groups: int = Field(default=1000, gt=0, le=100_000)
     # Whether a connection ends with the certificate that opened it; one by a token always does.
     end_expired_connections: bool = True
     lease_seconds: float = Field(default=10.0, gt=0)

@@ -35,6 +35,7 @@ RIGHTS = {
     ("POST", "/jobs/v2/none/cancel"): Right.SERVICE_CONNECT,
     ("GET", "/messages/serviceBound/feedback"): Right.SERVICE_CONNECT,
     ("DELETE", "/messages/serviceBound/feedback/none"): Right.SERVICE_CONNECT,
+    ("POST", "/devices/query"): Right.SERVICE_CONNECT,
     ("GET", "/twins/none"): Right.SERVICE_CONNECT,
     ("PATCH", "/twins/none"): Right.SERVICE_CONNECT,
     ("PUT", "/twins/none"): Right.SERVICE_CONNECT,

@@ -85,6 +85,7 @@ NEEDS = {
     ("GET", "/fleetroot/hubs/default/identities/none/modules/none"): Permission.READ,
     ("PUT", "/fleetroot/hubs/default/identities/none/modules/none"): Permission.WRITE_DEVICES,
     ("DELETE", "/fleetroot/hubs/default/identities/none/modules/none"): Permission.WRITE_DEVICES,
+    ("POST", "/fleetroot/hubs/default/query"): Permission.READ,
     ("GET", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.READ,
     ("PATCH", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,
     ("PUT", "/fleetroot/hubs/default/devices/dev-1/twin"): Permission.WRITE_DEVICES,

@@ -31,6 +31,7 @@ from fleetroot.api import (
     hub_jobs,
     hub_messages,
     hub_methods,
+    hub_queries,
     hub_statistics,
     hub_twins,
     hubs,
@@ -42,6 +43,7 @@ from fleetroot.api import (
     operator_enrollments,
     operator_identities,
     operator_jobs,
+    operator_queries,
     operator_registrations,
     operator_twins,
     policies,
@@ -105,6 +107,7 @@ OPERATOR: Final = (
     hub_messages.router,
     operator_identities.router,
     operator_twins.router,
+    operator_queries.router,
     hub_methods.router,
     operator_jobs.router,
     provisioning_services.lists,
@@ -133,6 +136,7 @@ PROVISIONING: Final = (
 
 HUB: Final = (
     hub_statistics.router,
+    hub_queries.router,
     identities.router,
     cloud_to_device.router,
     hub_twins.router,

@@ -46,6 +46,7 @@ from fleetroot.hub.model import (
     Proof,
     Twin,
 )
+from fleetroot.hub.queries import Queries, QueryRules
 from fleetroot.hub.renewal import Renewal
 from fleetroot.hub.service_twins import ServiceTwins
 from fleetroot.hub.sessions import Beginning, Beginnings, Begun, Departures
@@ -94,6 +95,7 @@ class Hubs:
         method_rules: MethodRules | None = None,
         on_method: Callable[[str, float], None] = lambda _outcome, _seconds: None,
         job_rules: JobRules | None = None,
+        query_rules: QueryRules | None = None,
         *,
         end_with_certificate: bool = True,
     ) -> None:
@@ -121,7 +123,8 @@ class Hubs:
         self.commands = Commands(store, self.live, clock, command_rules)
         self.methods = Methods(store, self.live, method_rules, on_method)
         self.twins = ServiceTwins(store, self.live, clock)
-        self.jobs = Jobs(store, self.methods, self.twins, clock, job_rules)
+        self.queries = Queries(store, clock, query_rules)
+        self.jobs = Jobs(store, self.methods, self.twins, self.queries, clock, job_rules)
         self.device_access = DeviceAccess(store, self._authentication, self._alerts, outbox, clock)
         self._expirations = Expirations(self.live, clock, of_certificates=end_with_certificate)
         outbox.listen(self.live.heard, self.live.lease_lost)

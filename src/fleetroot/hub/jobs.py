@@ -45,7 +45,7 @@ from fleetroot.hub.job_model import (
     check_times,
 )
 from fleetroot.hub.job_run import JobRun, Turns
-from fleetroot.hub.job_targets import Targets, TargetsById
+from fleetroot.hub.job_targets import Targets
 from fleetroot.hub.methods import Methods
 from fleetroot.hub.model import Hub
 from fleetroot.hub.service_twins import ServiceTwins
@@ -82,16 +82,16 @@ class Jobs:
         store: Store,
         methods: Methods,
         twins: ServiceTwins,
+        targets: Targets,
         clock: Clock,
         rules: JobRules | None = None,
-        targets: Targets | None = None,
     ) -> None:
         self._store = store
         self._methods = methods
         self._twins = twins
         self._clock = clock
         self._rules = rules or JobRules()
-        self._targets = targets or TargetsById(store)
+        self._targets = targets
         self._turns = Turns(self._rules.per_second, clock.monotonic)
         self._runs: dict[_Place, tuple[JobRun, asyncio.Task[None]]] = {}
         self._looking = asyncio.Lock()

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeVar
 
 from fleetroot.clock import Clock
@@ -61,12 +62,14 @@ class Page:
         rows: devices, where it does not count.
         groups: where it does.
         token: where to go on; None: nothing comes behind.
+        at: when it was found.
     """
 
     query: Select
     rows: list[Found]
     groups: list[Group]
     token: str | None
+    at: datetime
 
 
 class Queries:
@@ -96,7 +99,7 @@ class Queries:
         if query.counts:
             if token is not None:
                 raise InvalidArgument("x-ms-continuation: counts have one page")
-            return Page(query, [], await self._counts(hub, query), None)
+            return Page(query, [], await self._counts(hub, query), None, self._clock.now())
         if query.order_by:
             return await self._in_order(hub, text, query, limit, token)
         return await self._by_key(hub, text, query, limit, token)
@@ -160,8 +163,9 @@ class Queries:
                 end = found[-1].twin.identity.device_key
         left = None if left is None else left - len(rows)
         if end is None or left == 0:
-            return Page(query, rows, [], None)
-        return Page(query, rows, [], tokens.write(text, hub.id, [end, left]))
+            return Page(query, rows, [], None, self._clock.now())
+        on = tokens.write(text, hub.id, [end, left])
+        return Page(query, rows, [], on, self._clock.now())
 
     async def _in_order(
         self, hub: Hub, text: str, query: Select, limit: int, token: str | None
@@ -185,8 +189,9 @@ class Queries:
         shown = [rows[str(each[-1])] for each in places[:limit] if str(each[-1]) in rows]
         left = None if left is None else left - limit
         if len(places) <= limit or left == 0:
-            return Page(query, shown, [], None)
-        return Page(query, shown, [], tokens.write(text, hub.id, [*places[limit - 1], left]))
+            return Page(query, shown, [], None, self._clock.now())
+        on = tokens.write(text, hub.id, [*places[limit - 1], left])
+        return Page(query, shown, [], on, self._clock.now())
 
     async def _counts(self, hub: Hub, query: Select) -> list[Group]:
         statement, most = statements.counts(query), self._rules.groups
