@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from test_command_line import run
 from test_hub_commands import ok, refused, shown
 
 from fleet import Fleet
@@ -50,3 +51,33 @@ async def test_jobs_are_listed_shown_and_cancelled(fleet: Fleet) -> None:
     assert json.dumps(tags["tags"]) in cancelled
     assert "the job is cancelled" in await refused("job", "cancel", "tag", data=data)
     assert "there is no job nothing" in await refused("job", "show", "nothing", data=data)
+
+
+async def test_jobs_are_made_for_twins_and_methods(fleet: Fleet) -> None:
+    data: Path = fleet.server.settings.data
+    await fleet.provision("dev-1")
+    tagging = ("job", "patch", "tag", "--where", "*", "--tags", '{"site": "plant"}')
+    assert (await ok(*tagging, data=data)).out.startswith("tag queued, starts 20")
+    while (await shown("job", "show", "tag", data=data))["status"] != "completed":
+        await asyncio.sleep(0.05)
+    assert (await fleet.http.get("/twins/dev-1")).json()["tags"] == {"site": "plant"}
+    where = "deviceId IN ['dev-1']"
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    calling = ("job", "call", "call", "reboot", "--where", where, "--payload", "[1]")
+    made = await shown(*calling, "--start", later, "--within", 60, data=data)
+    assert (made["status"], made["queryCondition"]) == ("scheduled", where)
+    assert made["maxExecutionTimeInSeconds"] == 60
+    assert made["cloudToDeviceMethod"]["payload"] == [1]
+    patching = ("job", "patch", "both", "--where", where, "--start", later)
+    made = await shown(*patching, "--desired", '{"a": null}', "--tags", "{}", data=data)
+    assert made["updateTwin"]["properties"] == {"desired": {"a": None}}
+    assert "there is a job tag" in await refused(*tagging, data=data)
+    naive = ("job", "patch", "x", "--where", "*", "--tags", "{}", "--start", "2027-01-01T03:00:00")
+    assert "startTime" in await refused(*naive, data=data)
+    for wrong in (
+        ("job", "patch", "x", "--where", "*"),
+        ("job", "patch", "x", "--where", "*", "--tags", "{"),
+        ("job", "patch", "x", "--tags", "{}"),
+        ("job", "call", "x", "reboot", "--where", "*", "--payload", "NaN"),
+    ):
+        assert (await run(*wrong, data=data)).code == 2

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.job_making import call, patch
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, when
 
 _PAGE = 1000
@@ -18,7 +19,11 @@ _NAMES = {name: shown for shown, name in _TYPES.items()}
 
 @click.group()
 def job() -> None:
-    """List, show and cancel jobs: the same done to many devices."""
+    """Make, list, show and cancel jobs: the same done to many devices."""
+
+
+job.add_command(call)
+job.add_command(patch)
 
 
 @job.command("list")
