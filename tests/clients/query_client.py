@@ -1,6 +1,6 @@
 """Goes through the pages of queries with the unmodified `azure-iot-hub`, in its own environment,
-and prints them as JSON. Its order comes as JSON on stdin: `connectionString` and `queries`, each a text
-and how long a page is to be.
+and prints them as JSON. Its order comes as JSON on stdin: `connectionString` and `queries`, each a
+text and how long a page is to be.
 """
 
 from __future__ import annotations

@@ -72,6 +72,17 @@ class Client:
         """The JSON that `POST path` answers, within so many seconds."""
         return self._ask("POST", path, json=body, timeout=seconds)
 
+    def pages(self, path: str, body: Any, size: int) -> Iterator[list[Any]]:
+        """The pages that `POST path` answers, one after the other, each of up to `size` items."""
+        headers = {"x-ms-max-item-count": str(size)}
+        while True:
+            response = self._send("POST", path, json=body, headers=headers)
+            yield response.json()
+            token = response.headers.get("x-ms-continuation")
+            if token is None:
+                return
+            headers["x-ms-continuation"] = token
+
     def post_bytes(self, path: str, body: bytes) -> Any:
         """The JSON that `POST path` answers, `body` being JSON already."""
         headers = {"content-type": "application/json"}
@@ -103,6 +114,10 @@ class Client:
             raise CannotReach(_why(str(self._client.base_url), error)) from error
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
+        response = self._send(method, path, **more)
+        return response.json() if response.content else None
+
+    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
             response = self._client.request(method, path, **more)
             if response.status_code == 401 and self._take_new_token():
@@ -110,7 +125,7 @@ class Client:
         except httpx.HTTPError as error:
             raise CannotReach(_why(str(self._client.base_url), error)) from error
         if response.is_success:
-            return response.json() if response.content else None
+            return response
         raise click.ClickException(_refusal(response))
 
     def _take_new_token(self) -> bool:

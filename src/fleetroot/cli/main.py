@@ -31,6 +31,7 @@ _COMMANDS = {
     "device": "device:device",
     "explain": "explain:explain",
     "twin": "twins:twin",
+    "query": "queries:query",
     "token": "tokens:token",
     "oidc-issuer": "oidc_issuers:oidc_issuer",
     "approval": "approvals:approval",
