@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,14 @@ import orjson
 import pytest
 
 from fleetroot.audit import SYSTEM
-from fleetroot.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Unavailable
+from fleetroot.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    TimedOut,
+    Unavailable,
+)
 from fleetroot.hub import jobs as jobs_room
 from fleetroot.hub.job_model import (
     DeviceStatus,
@@ -21,9 +29,11 @@ from fleetroot.hub.job_model import (
     read_work,
     work_text,
 )
+from fleetroot.hub.job_targets import Targets
 from fleetroot.hub.jobs import JobRules, Jobs
 from fleetroot.hub.methods import MethodCall
-from fleetroot.hub.model import Channel
+from fleetroot.hub.model import Channel, Hub
+from fleetroot.hub.queries import Queries
 from fleetroot.hub.service_twins import SectionChange, TwinChange
 from workbench import Wire, Workbench
 
@@ -59,12 +69,13 @@ class Party:
         self.hub = bench.made.hub
         self.rule()
 
-    def rule(self, **rules: Any) -> None:
+    def rule(self, *, targets: Targets | None = None, **rules: Any) -> None:
         """Begins anew, as a server does, under these rules."""
         hubs = self.bench.hubs
+        found_by = targets or hubs.queries
         made = JobRules(**{"per_second": 10_000.0, "at_once": 4} | rules)
         hubs.jobs = Jobs(
-            self.bench.store, hubs.methods, hubs.twins, hubs.queries, self.bench.clock, made
+            self.bench.store, hubs.methods, hubs.twins, found_by, self.bench.clock, made
         )
 
     @property
@@ -146,7 +157,9 @@ async def test_methods_are_called_and_what_devices_answer_is_kept(party: Party) 
     [
         ("*", {"dev-1", "dev-2", "dev-3"}),
         ("deviceId = 'dev-1'", {"dev-1"}),
-        ("'dev-1' = deviceId AND NOT IS_DEFINED(tags.a)", {"dev-1"}),
+        ("deviceId >= 'dev-2'", {"dev-2", "dev-3"}),
+        ("NOT deviceId = 'dev-1' AND status = 'enabled'", {"dev-2", "dev-3"}),
+        ("tags.room = 2 OR STARTSWITH(deviceId, 'dev-3')", {"dev-2", "dev-3"}),
         ("deviceId IN ['dev-1', 'dev-3', 'dev-3', 'nobody']", {"dev-1", "dev-3"}),
         ("deviceId = 'dev-1' OR deviceId in ['dev-2']", {"dev-1", "dev-2"}),
         ("deviceId = 'nobody'", set()),
@@ -155,6 +168,9 @@ async def test_methods_are_called_and_what_devices_answer_is_kept(party: Party) 
 async def test_condition_says_which_devices_are_meant(
     party: Party, condition: str, meant: set[str]
 ) -> None:
+    room = TwinChange(tags=SectionChange({"room": 2}))
+    await party.make("before", room, "deviceId = 'dev-2'")
+    await party.over("before")
     await party.make(condition=condition)
     done = await party.over()
     assert (done.status, done.found, done.succeeded) == (
@@ -162,13 +178,14 @@ async def test_condition_says_which_devices_are_meant(
         len(meant),
         len(meant),
     )
-    assert {n for n in ("dev-1", "dev-2", "dev-3") if await party.tags(n)} == meant
+    assert {n for n in ("dev-1", "dev-2", "dev-3") if "site" in await party.tags(n)} == meant
 
 
 async def test_more_devices_than_are_read_at_once_have_one_turn_each(
     party: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fleetroot.hub.job_run._READ_AT_ONCE", 2)
+    monkeypatch.setattr("fleetroot.hub.queries._WINDOW", 3)
     monkeypatch.setattr("fleetroot.hub.queries._CHUNK", 2)
     await party.prepare(*(f"more-{n}" for n in range(8)))
     await party.make()
@@ -263,16 +280,33 @@ async def test_pace_is_of_all_jobs_together(party: Party) -> None:
     party.rule(per_second=10.0)  # one at once
     await party.make("job-1")
     await party.make("job-2", TwinChange(tags=SectionChange({"second": True})))
-    done = 0
+    done = ticks = 0
     while party.jobs._runs:
-        for _ in range(200):
-            await asyncio.sleep(0)
         await asyncio.sleep(0.02)
         changed = [await party.tags(f"dev-{n}") for n in (1, 2, 3)]
-        assert sum(map(len, changed)) <= done + 1
         done = sum(map(len, changed))
+        assert done <= ticks + 1
         party.bench.clock.advance(timedelta(seconds=0.1))
+        ticks += 1
+    changed = [await party.tags(f"dev-{n}") for n in (1, 2, 3)]
+    done = sum(map(len, changed))
     assert done == 6
+
+
+async def test_job_whose_devices_take_too_long_to_find_fails(party: Party) -> None:
+    class Slow(Queries):
+        async def chunks(self, hub: Hub, condition: str) -> AsyncIterator[list[str]]:
+            yield ["dev-1"]
+            raise TimedOut("the query takes over 30 seconds: narrow it")
+
+    party.rule(targets=Slow(party.bench.store, party.bench.clock))
+    await party.make()
+    done = await party.over()
+    assert (done.status, done.failure) == (
+        JobStatus.FAILED,
+        "the query takes over 30 seconds: narrow it",
+    )
+    assert await party.tags("dev-1") == {}
 
 
 # --- a server that stops
@@ -340,10 +374,10 @@ async def test_job_goes_on_when_the_database_is_back(party: Party) -> None:
     "condition",
     [
         "",
-        "'deviceId'",
+        "nothing.of.this.name = 1",
         "deviceId = 'a' AND",
         "deviceId = 'a' ORDER BY deviceId",
-        "nothing = 1",
+        "deviceId = 'a' GROUP BY status",
         "* FROM devices",
         "x" * 8193,
     ],
