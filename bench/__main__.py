@@ -28,6 +28,7 @@ from bench import (
     pages,
     pkcs11,
     postgresql,
+    queries,
     rest,
     revocation,
     room,
@@ -84,6 +85,7 @@ def _groups(store: Path, database_url: str | None) -> dict[str, Callable[[Scale]
         "enrollments": lambda scale: enrollments.rows(scale, store),
         "large": lambda scale: large.rows(scale, store),
         "pages": lambda scale: pages.rows(scale, store),
+        "queries": lambda scale: queries.rows(scale, store),
         "postgresql": lambda scale: postgresql.rows(scale, database_url),
     }
 

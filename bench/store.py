@@ -162,7 +162,10 @@ def _device(templates: dict[str, Values], numbers: random.Random, age: int) -> d
         },
         "identities": named
         | {"generation_id": str(UUID(int=numbers.getrandbits(128), version=4)), "etag": etag},
-        "twins": {"device_key": device_key},
+        "twins": {
+            "device_key": device_key,
+            "tags": f'{{"site":"hall-{numbers.randrange(50)}","row":{numbers.randrange(2**31)}}}',
+        },
         "registrations": {
             "registration_key": device_key,
             "registration_id": device_id,

@@ -25,6 +25,7 @@ from bench import (
     pages,
     pkcs11,
     processes,
+    queries,
     rest,
     revocation,
     room,
@@ -153,6 +154,11 @@ def test_many_enrollments_are_compared_with_few(tmp_path: Path):
 
 def test_a_large_store_is_compared_with_a_new_one(tmp_path: Path):
     assert len([row for row in sane(large.rows(TINY, tmp_path)) if row.ratio]) == 5
+
+
+def test_queries_over_a_large_hub_are_compared_with_those_over_a_small_one(tmp_path: Path):
+    found = sane(queries.rows(TINY, tmp_path))
+    assert [bool(row.ratio) for row in found] == [True, True, True, True]
 
 
 def test_pages_of_a_large_store_are_compared_with_those_of_a_small_one(tmp_path: Path):
