@@ -211,6 +211,7 @@ class Server:
                 ),
                 name="short duties",
             ),
+            asyncio.create_task(self.hubs.event_log.run(), name="announcements"),
             asyncio.create_task(self.publisher.run(), name="revocation lists"),
             asyncio.create_task(_every(_CHECKPOINTS, self.audit_log.write), name="audit log"),
             asyncio.create_task(_every(_LONG_DUTIES, self._outbox.prune), name="long duties"),

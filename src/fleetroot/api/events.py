@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Final
@@ -17,8 +18,21 @@ from fleetroot.api.description import answers, operation_id
 from fleetroot.api.service_routes import HubQueryRoute
 from fleetroot.api.services import services_of
 from fleetroot.hub.model import Event
+from fleetroot.registry.announcements import parse_kinds
 
 _MAX_WAIT: Final = 30.0  # seconds
+_TELEMETRY: Final = ("telemetry",)
+
+Kinds = Annotated[
+    Sequence[str],
+    Query(
+        min_length=1,
+        max_length=20,
+        description="Kinds of events, or groups of them: `telemetry`, `lifecycle`, `twin`, "
+        "`certificate`, `all`.",
+    ),
+]
+
 router = APIRouter(
     prefix="/fleetroot",
     route_class=HubQueryRoute,
@@ -27,9 +41,12 @@ router = APIRouter(
 
 
 class EventAnswer(Answer):
-    """A message of a device: its bytes in base64, and as text where they are UTF-8."""
+    """A message of a device, or what happened to it, as JSON: its bytes in base64, and as text
+    where they are UTF-8.
+    """
 
     sequence_number: int
+    kind: str
     device_id: str
     enqueued_at: Time
     properties: dict[str, Any]
@@ -45,6 +62,7 @@ async def events(
     hub: str = "default",
     after: RowNumber = None,
     device: str | None = None,
+    kind: Kinds = _TELEMETRY,
     limit: Limit = 100,
     last: Annotated[int | None, Query(ge=0, le=1000)] = None,
     wait: Annotated[float, Query(ge=0, le=_MAX_WAIT)] = 0.0,
@@ -55,12 +73,15 @@ async def events(
     services = services_of(request)
     of = await services.hubs.by_name(hub)
     if last is not None:
-        next_, found = await services.hubs.newest_events(of, device_id=device, limit=last)
+        next_, found = await services.hubs.newest_events(
+            of, device_id=device, kinds=parse_kinds(kind), limit=last
+        )
         return Page(value=[_event(event) for event in found], next=next_)
     next_, found = await services.hubs.events(
         of,
         after=after,
         device_id=device,
+        kinds=parse_kinds(kind),
         limit=limit,
         wait=timedelta(seconds=wait),
     )
@@ -70,6 +91,7 @@ async def events(
 def _event(event: Event) -> EventAnswer:
     return EventAnswer(
         sequence_number=event.seq,
+        kind=event.kind,
         device_id=event.device_id,
         enqueued_at=event.enqueued_at,
         properties=json.loads(event.properties),

@@ -11,7 +11,8 @@ from fleetroot.custody import Sealer
 from fleetroot.hub import first_twins, hubs, identities, twins
 from fleetroot.hub.model import Identity, Pin, Twin
 from fleetroot.ids import canonical, new_uuid
-from fleetroot.registry import outbox
+from fleetroot.registry import announcements, outbox
+from fleetroot.registry.announcements import EventKind
 from fleetroot.registry.assignment import (
     Assignment,
     KeysPin,
@@ -46,11 +47,13 @@ class Directory:
             elif not self._pinned_alike(there, assignment):
                 identities.set_pin(tx, wanted, now)
                 _tell_changed(tx, there, now)
+                _announce(tx, EventKind.IDENTITY_CHANGED, wanted, now)
             for seat in assignment.leaves:
                 left = identities.find(tx, seat.hub_id, seat.device_id)
                 if left is not None:
                     identities.remove(tx, left)
                     _tell_changed(tx, left, now)
+                    _announce(tx, EventKind.IDENTITY_DELETED, left, now)
 
         return unit
 
@@ -135,6 +138,10 @@ def _first_twin(assignment: Assignment) -> Twin:
     if assignment.initial_twin is None:
         return first_twins.EMPTY
     return first_twins.made_of(orjson.loads(assignment.initial_twin))
+
+
+def _announce(tx: Transaction, kind: EventKind, identity: Identity, now: datetime) -> None:
+    announcements.append(tx, identities.announcement(kind, identity, now))
 
 
 def _tell_changed(tx: Transaction, identity: Identity, now: datetime) -> None:

@@ -1,26 +1,32 @@
-"""The embedded event log: what devices sent, in the order of commits, until its time is over."""
+"""The embedded event log: what devices sent and what happened to them, in the order of commits,
+until its time is over.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import BigInteger, bindparam, delete, func, select
 
 from fleetroot.hub.model import Event, Message, Principal
 from fleetroot.ids import canonical, device_of
+from fleetroot.registry.announcements import Announced, EventKind
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_into
 from fleetroot.storage.schema import events
 
 _ROW_BYTES: Final = 200  # about what a row takes beside its content
 _REMOVE_AT_ONCE: Final = 5000  # rows, so that no unit of work holds up the others for long
+_NEWEST_SPAN: Final = 100_000  # the same for the newest
+_SPAN: Final = 5000  # rows that one look for some kinds goes through at most
 
 _columns: Final = (
     events.c.seq,
+    events.c.kind,
     events.c.device_id,
     events.c.enqueued_at,
     events.c.properties,
@@ -53,9 +59,49 @@ _AFTER_OF_DEVICE: Final = Query(
     .limit(bindparam("limit")),
     Event,
 )
+_of_kinds: Final = events.c.kind.in_([bindparam(f"kind_{n}") for n in range(len(EventKind))])
+_in_span: Final = (events.c.seq > bindparam("after")) & (events.c.seq <= bindparam("until"))
+_IN_SPAN: Final = Query(
+    select(*_columns)
+    .where((events.c.hub_id == bindparam("hub")) & _in_span & _of_kinds)
+    .order_by(events.c.seq)
+    .limit(bindparam("limit")),
+    Event,
+)
+_IN_SPAN_OF_DEVICE: Final = Query(
+    select(*_columns)
+    .where(
+        (events.c.hub_id == bindparam("hub"))
+        & (events.c.device_key == bindparam("key"))
+        & _in_span
+        & _of_kinds
+    )
+    .order_by(events.c.seq)
+    .limit(bindparam("limit")),
+    Event,
+)
 _NEWEST: Final = Query(
     select(*_columns)
     .where(events.c.hub_id == bindparam("hub"))
+    .order_by(events.c.seq.desc())
+    .limit(bindparam("limit")),
+    Event,
+)
+_NEWEST_OF_KINDS: Final = Query(
+    select(*_columns)
+    .where((events.c.hub_id == bindparam("hub")) & (events.c.seq > bindparam("after")) & _of_kinds)
+    .order_by(events.c.seq.desc())
+    .limit(bindparam("limit")),
+    Event,
+)
+_NEWEST_OF_KINDS_OF_DEVICE: Final = Query(
+    select(*_columns)
+    .where(
+        (events.c.hub_id == bindparam("hub"))
+        & (events.c.device_key == bindparam("key"))
+        & (events.c.seq > bindparam("after"))
+        & _of_kinds
+    )
     .order_by(events.c.seq.desc())
     .limit(bindparam("limit")),
     Event,
@@ -72,6 +118,10 @@ _LAST: Final = Query(
     .where(events.c.hub_id == bindparam("hub"))
     .order_by(events.c.seq.desc())
     .limit(1),
+    int,
+)
+_FIRST: Final = Query(
+    select(events.c.seq).where(events.c.hub_id == bindparam("hub")).order_by(events.c.seq).limit(1),
     int,
 )
 _OLD: Final = Command(
@@ -135,6 +185,7 @@ def append(tx: Transaction, sender: Principal, message: Message, now: datetime) 
     tx.run(
         _APPEND,
         size=size_of(message),
+        kind=EventKind.TELEMETRY.value,
         hub_id=sender.hub.id,
         device_key=device_of(sender.device_key),
         device_id=sender.device_id,
@@ -143,6 +194,46 @@ def append(tx: Transaction, sender: Principal, message: Message, now: datetime) 
         system_properties=_json(message.system_properties),
         body=message.body,
     )
+
+
+def append_announced(tx: Transaction, hub_id: str, what: Announced) -> None:
+    """Adds what was announced."""
+    body = what.body.encode()
+    tx.run(
+        _APPEND,
+        size=len(body) + _ROW_BYTES,
+        kind=what.kind,
+        hub_id=hub_id,
+        device_key=what.device_key,
+        device_id=what.device_id,
+        enqueued_at=what.at,
+        properties="{}",
+        system_properties="{}",
+        body=body,
+    )
+
+
+def after_of_kinds(
+    tx: Transaction,
+    hub_id: str,
+    seq: int,
+    kinds: Collection[EventKind],
+    *,
+    device_id: str | None = None,
+    limit: int,
+) -> tuple[int, list[Event]]:
+    """Up to `limit` events of those kinds behind `seq`, and the number to go on from. It looks at
+    a part of the log only: when nothing was found, there is more if that number is below the last.
+    """
+    start = max(seq, first_seq(tx, hub_id) - 1)
+    until = min(start + _SPAN, last_seq(tx, hub_id))
+    parameters: dict[str, Any] = {"hub": hub_id, "after": start, "until": until, "limit": limit}
+    parameters |= _kinds(kinds)
+    if device_id is None:
+        found = tx.all(_IN_SPAN, **parameters)
+    else:
+        found = tx.all(_IN_SPAN_OF_DEVICE, key=canonical(device_id), **parameters)
+    return (found[-1].seq if len(found) == limit else max(seq, until)), found
 
 
 def after(
@@ -165,9 +256,44 @@ def newest(
     return found[::-1]
 
 
+def newest_of_kinds(
+    tx: Transaction,
+    hub_id: str,
+    kinds: Collection[EventKind],
+    *,
+    device_id: str | None = None,
+    limit: int,
+) -> list[Event]:
+    """The newest events of those kinds, at most `limit`, oldest first, among the newest of all."""
+    parameters: dict[str, Any] = {
+        "hub": hub_id,
+        "after": last_seq(tx, hub_id) - _NEWEST_SPAN,
+        "limit": limit,
+    }
+    parameters |= _kinds(kinds)
+    if device_id is None:
+        found = tx.all(_NEWEST_OF_KINDS, **parameters)
+    else:
+        key = canonical(device_id)
+        found = tx.all(_NEWEST_OF_KINDS_OF_DEVICE, key=key, **parameters)
+    return found[::-1]
+
+
+def _kinds(kinds: Collection[EventKind]) -> dict[str, Any]:
+    """The parameters of `_of_kinds`: each kind, and the first one again and again."""
+    wanted = [kind.value for kind in kinds]
+    wanted += wanted[:1] * (len(EventKind) - len(wanted))
+    return {f"kind_{n}": kind for n, kind in enumerate(wanted)}
+
+
 def last_seq(tx: Transaction, hub_id: str) -> int:
     """The sequence number of the newest event; 0 when there is none."""
     return tx.first(_LAST, hub=hub_id) or 0
+
+
+def first_seq(tx: Transaction, hub_id: str) -> int:
+    """The sequence number of the oldest event; 0 when there is none."""
+    return tx.first(_FIRST, hub=hub_id) or 0
 
 
 def remove_some(tx: Transaction, retention: Retention, now: datetime) -> bool:

@@ -25,6 +25,7 @@ from fleetroot.hub import (
     twins,
 )
 from fleetroot.hub.alerts import Alerts, NeverIssued
+from fleetroot.hub.announced import reported
 from fleetroot.hub.authentication import Authentication, CertificateExpired
 from fleetroot.hub.commands import CommandRules, Commands
 from fleetroot.hub.connections import Connections
@@ -52,7 +53,8 @@ from fleetroot.hub.service_twins import ServiceTwins
 from fleetroot.hub.sessions import Beginning, Beginnings, Begun, Departures
 from fleetroot.ids import canonical, check_name
 from fleetroot.pace import Pace
-from fleetroot.registry import inventory, outbox, shared_access
+from fleetroot.registry import announcements, inventory, outbox, shared_access
+from fleetroot.registry.announcements import ALL_KINDS, GROUPS, EventKind
 from fleetroot.registry.certificate_limit import CertificateLimit
 from fleetroot.registry.issuance import Issuance
 from fleetroot.registry.model import Namespace
@@ -114,7 +116,7 @@ class Hubs:
         # stranger could make it wait by using its name.
         self._pace = pace or Pace(1.0, 30, clock.monotonic)
         self._appended = asyncio.Event()
-        self._event_log = EventLog(store)
+        self.event_log = EventLog(store, self._tell_appended)
         self._connections = Connections(store)
         self._alerts = Alerts(store, clock, on_alert)
         self.live = LiveTable(store)
@@ -131,9 +133,10 @@ class Hubs:
 
     async def start(self) -> None:
         """Clears what the last run of this only node left behind."""
+        now = self._clock.now()
 
         def unit(tx: Transaction) -> None:
-            sessions.none_connected(tx)
+            sessions.none_connected(tx, now)
             requests.remove_interrupted(tx)
 
         await self._store.write(unit)
@@ -290,6 +293,7 @@ class Hubs:
             self.disconnect(session)
             raise
         self._expirations.entered(session)
+        self.event_log.announced()
         self._connections.add(
             session.principal, session.epoch, session.since, connection.peer, connection.trace_id
         )
@@ -450,13 +454,15 @@ class Hubs:
         if len(message.body) > MAX_MESSAGE_BYTES:
             raise InvalidArgument(f"a message is at most {MAX_MESSAGE_BYTES} bytes")
         now = self._clock.now()
-        await self._event_log.append(sender, message, now)
-        self._appended.set()
-        self._appended = asyncio.Event()
+        await self.event_log.append(sender, message, now)
         self._unswept += events.size_of(message)
         if self._unswept > self._retention.size // _SWEEPS:
             # Not only once a minute: a few devices can write gigabytes in one.
             await self.remove_old_events()
+
+    def _tell_appended(self) -> None:
+        self._appended.set()
+        self._appended = asyncio.Event()
 
     async def events(
         self,
@@ -464,6 +470,7 @@ class Hubs:
         *,
         after: int | None,
         device_id: str | None = None,
+        kinds: frozenset[EventKind] = GROUPS["telemetry"],
         limit: int = 100,
         wait: timedelta = timedelta(0),
     ) -> tuple[int, list[Event]]:
@@ -478,12 +485,18 @@ class Hubs:
         )
 
         def read(tx: Transaction) -> tuple[int, list[Event]]:
-            found = events.after(tx, hub.id, start, device_id=device_id, limit=min(limit, MAX_PAGE))
+            of, most = device_id, min(limit, MAX_PAGE)
+            if kinds != ALL_KINDS:
+                return events.after_of_kinds(tx, hub.id, start, kinds, device_id=of, limit=most)
+            found = events.after(tx, hub.id, start, device_id=of, limit=most)
             return (found[-1].seq if found else max(start, events.last_seq(tx, hub.id))), found
 
         while True:
             appended = self._appended  # before the read, so that nothing falls in between
+            before = start
             start, found = await self._store.read(read)
+            if not found and kinds != ALL_KINDS and start > before:
+                continue  # it looked at a part only
             left = deadline - self._clock.monotonic()
             if found or left <= 0 or self._stopping:
                 return start, found
@@ -495,12 +508,21 @@ class Hubs:
                 continue
 
     async def newest_events(
-        self, hub: Hub, *, device_id: str | None = None, limit: int
+        self,
+        hub: Hub,
+        *,
+        device_id: str | None = None,
+        kinds: frozenset[EventKind] = GROUPS["telemetry"],
+        limit: int,
     ) -> tuple[int, list[Event]]:
         """The newest events, at most `limit`, oldest first, and the number to go on from."""
 
         def read(tx: Transaction) -> tuple[int, list[Event]]:
-            found = events.newest(tx, hub.id, device_id=device_id, limit=min(limit, MAX_PAGE))
+            of, most = device_id, min(limit, MAX_PAGE)
+            if kinds == ALL_KINDS:
+                found = events.newest(tx, hub.id, device_id=of, limit=most)
+            else:
+                found = events.newest_of_kinds(tx, hub.id, kinds, device_id=of, limit=most)
             return events.last_seq(tx, hub.id), found
 
         return await self._store.read(read)
@@ -547,9 +569,13 @@ class Hubs:
 
         def unit(tx: Transaction) -> int:
             _check_held(tx, session)
-            return twins.report(tx, principal.hub.id, principal.device_key, parsed, now)
+            version = twins.report(tx, principal.hub.id, principal.device_key, parsed, now)
+            announcements.append(tx, reported(principal, version, patch, now))
+            return version
 
-        return await self._store.write(unit)
+        version = await self._store.write(unit)
+        self.event_log.announced()
+        return version
 
     def stop_waiting(self) -> None:
         """Answers who waits for events, now and from now on at once; the server stops."""

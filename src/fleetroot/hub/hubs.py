@@ -11,7 +11,7 @@ from fleetroot.hub.model import Hub
 from fleetroot.ids import canonical
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_if_absent, insert_into
-from fleetroot.storage.schema import authorities, hub_authorities, hubs, policies
+from fleetroot.storage.schema import authorities, hub_authorities, hubs, identities, policies
 
 
 def _row(
@@ -27,6 +27,13 @@ _BY_NAME: Final = Query(select(hubs).where(hubs.c.name_key == bindparam("key")),
 _OF_NAMESPACE: Final = Query(
     select(hubs).where(hubs.c.namespace_id == bindparam("namespace")).order_by(hubs.c.name_key),
     _row,
+)
+_KNOWING: Final = Query(
+    select(hubs.c.id)
+    .join(identities, identities.c.hub_id == hubs.c.id)
+    .where(hubs.c.namespace_id == bindparam("namespace"))
+    .where(identities.c.device_key == bindparam("key")),
+    str,
 )
 _OLDEST: Final = Query(select(hubs).order_by(hubs.c.created_at, hubs.c.name_key).limit(1), _row)
 _ALL: Final = Query(select(hubs).order_by(hubs.c.name_key), _row)
@@ -81,6 +88,12 @@ def insert(tx: Transaction, hub: Hub) -> None:
         host_name=hub.host_name,
         created_at=hub.created_at,
     )
+
+
+def concerned(tx: Transaction, namespace_id: str, device_key: str) -> list[str]:
+    """The ids of the namespace's hubs that know a device; of all of them, if none does any more."""
+    knowing = tx.all(_KNOWING, namespace=namespace_id, key=device_key)
+    return knowing or [hub.id for hub in of_namespace(tx, namespace_id)]
 
 
 def get(tx: Transaction, hub_id: str) -> Hub:

@@ -11,6 +11,8 @@ from sqlalchemy import bindparam, delete, func, select, update
 from fleetroot.custody import RecordName, Sealer
 from fleetroot.hub.model import Identity, Pin
 from fleetroot.ids import identity_key
+from fleetroot.registry import announcements
+from fleetroot.registry.announcements import Announcement, EventKind
 from fleetroot.storage import Command, Query, Transaction
 from fleetroot.storage.prepared import insert_if_absent
 from fleetroot.storage.schema import identities
@@ -109,7 +111,24 @@ def count_modules(tx: Transaction, hub_id: str, device_key: str) -> int:
 
 def insert(tx: Transaction, new: Collection[Identity]) -> bool:
     """Adds identities; False if one of that place was already there, which is left as it is."""
-    return tx.run_many(_INSERT_IF_ABSENT, map(_parameters, new)) == len(new)
+    if tx.run_many(_INSERT_IF_ABSENT, map(_parameters, new)) != len(new):
+        return False
+    announcements.append_many(
+        tx, [announcement(EventKind.IDENTITY_CREATED, each, each.created_at) for each in new]
+    )
+    return True
+
+
+def announcement(kind: EventKind, identity: Identity, now: datetime) -> Announcement:
+    """What is told of an identity that was made, changed or deleted."""
+    body = announcements.body_of(
+        generationId=identity.generation_id,
+        enabled=identity.enabled,
+        authentication=identity.pin.value,
+        etag=identity.etag,
+    )
+    of = (identity.device_key, identity.device_id)
+    return Announcement(kind, now, *of, body, identity.hub_id)
 
 
 def _parameters(identity: Identity) -> dict[str, Any]:

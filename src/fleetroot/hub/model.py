@@ -275,9 +275,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A message in the event log; the properties are JSON objects as text."""
+    """An event in the log: a message that a device sent, or a JSON object that tells what happened
+    to it. The properties are JSON objects as text.
+    """
 
     seq: int
+    kind: str  # an `EventKind`, or one of a newer program
     device_id: str
     enqueued_at: datetime
     properties: str

@@ -25,8 +25,8 @@ from fleetroot import audit
 from fleetroot.audit import Action, Actor, Entry
 from fleetroot.clock import Clock
 from fleetroot.errors import NotFound
+from fleetroot.hub import announced, twin_metadata
 from fleetroot.hub import identities as identity_table
-from fleetroot.hub import twin_metadata
 from fleetroot.hub.desired_changes import DesiredChange, DesiredChanges, way_between
 from fleetroot.hub.live import LiveSession, LiveTable
 from fleetroot.hub.model import Hub, Identity, Twin
@@ -38,7 +38,8 @@ from fleetroot.hub.twins import (
     check_values,
     merge,
 )
-from fleetroot.registry import etags
+from fleetroot.registry import announcements, etags
+from fleetroot.registry.announcements import Announcement
 from fleetroot.storage import Command, Query, Store, Transaction
 from fleetroot.storage.schema import commands, devices, identities, twins
 
@@ -239,6 +240,7 @@ class ServiceTwins:
                 after = _changed(before, change, now)
                 if after is not before:
                     _save(tx, hub, device_key, after, now)
+                    announcements.append(tx, _announcement(after, change, now))
                     if by is not None:
                         _log(tx, hub, before, change, by, now)
                 return before, after
@@ -321,6 +323,17 @@ def _save(tx: Transaction, hub: Hub, device_key: str, after: ServiceTwin, now: d
         new_revision=after.revision,
         now=now,
     )
+
+
+def _announcement(after: ServiceTwin, change: TwinChange, now: datetime) -> Announcement:
+    identity = after.identity
+    sections = {
+        name: {"value": section.value, "replaced": section.whole}
+        for name, section in (("tags", change.tags), ("desired", change.desired))
+        if section is not None
+    }
+    of = (identity.hub_id, identity.device_key, identity.device_id)
+    return announced.changed(*of, after.twin.desired_version, sections, now)
 
 
 def _log(

@@ -20,12 +20,15 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, exists, select, true, update
+from sqlalchemy import Text, bindparam, exists, insert, literal, null, select, true, update
 
 from fleetroot.errors import Unauthorized
-from fleetroot.hub import subscriptions, thumbprints
+from fleetroot.hub import announced, subscriptions, thumbprints
 from fleetroot.hub.model import CertificateProof, Channel, Hub, Pin, Principal
+from fleetroot.registry import announcements
+from fleetroot.registry.announcements import EventKind
 from fleetroot.storage import Command, Query, Store, Transaction
+from fleetroot.storage.schema import announcements as announcements_table
 from fleetroot.storage.schema import (
     authorities,
     certificates,
@@ -35,6 +38,7 @@ from fleetroot.storage.schema import (
     identities,
 )
 from fleetroot.storage.schema import subscriptions as subscriptions_table
+from fleetroot.storage.types import UtcTime
 
 _BETWEEN_UNITS: Final = 0.02  # seconds, of which each begins sessions
 _UNTIL_GONE: Final = 0.05  # seconds, until a departure is handed over
@@ -148,6 +152,24 @@ _END: Final = Command(
     .where(_is_identity & (identities.c.session_epoch == bindparam("epoch")))
     .values(connected=False, connection_changed_at=bindparam("now"))
 )
+_disconnected: Final = select(
+    bindparam("now", type_=UtcTime),
+    literal(EventKind.DISCONNECTED.value),
+    identities.c.hub_id,
+    null(),
+    identities.c.device_key,
+    identities.c.device_id,
+    bindparam("body", type_=Text),
+).where(identities.c.connected)
+_ANNOUNCE_END: Final = Command(
+    insert(announcements_table).from_select(
+        announcements.columns,
+        _disconnected.where(_is_identity & (identities.c.session_epoch == bindparam("epoch"))),
+    )
+)
+_ANNOUNCE_NONE: Final = Command(
+    insert(announcements_table).from_select(announcements.columns, _disconnected)
+)
 _EPOCH: Final = Query(select(identities.c.session_epoch).where(_is_identity), int)
 _NONE_CONNECTED: Final = Command(
     update(identities).where(identities.c.connected).values(connected=False)
@@ -220,6 +242,7 @@ def begin(tx: Transaction, principal: Principal, now: datetime, *, persistent: b
     row = tx.first(_BEGIN, hub=principal.hub.id, key=principal.device_key, now=now)
     assert row is not None  # noqa: S101
     epoch, listens = row
+    announcements.append(tx, announced.connected(principal, epoch, now))
     return Begun(principal, epoch, now, _listening(tx, principal, listens, persistent))
 
 
@@ -240,8 +263,9 @@ def is_held(tx: Transaction, principal: Principal, epoch: int) -> bool:
     return tx.first(_EPOCH, hub=principal.hub.id, key=principal.device_key) == epoch
 
 
-def none_connected(tx: Transaction) -> None:
+def none_connected(tx: Transaction, now: datetime) -> None:
     """Marks every identity disconnected, as it is when the only node starts."""
+    tx.run(_ANNOUNCE_NONE, now=now, body=announcements.body_of(reason="the server stopped"))
     tx.run(_NONE_CONNECTED)
 
 
@@ -303,10 +327,14 @@ class Beginnings:
 
 
 def _begin_all(tx: Transaction, wanted: list[Beginning]) -> list[Begun | None]:
-    return [
+    found = [
         None if each.unless() else _begin_by_certificate(tx, each) or _begin_by_thumbprint(tx, each)
         for each in wanted
     ]
+    begun = [announced.connected(each.principal, each.epoch, each.since) for each in found if each]
+    if begun:
+        announcements.append_many(tx, begun)
+    return found
 
 
 class Departures:
@@ -320,7 +348,13 @@ class Departures:
     def add(self, principal: Principal, epoch: int, now: datetime) -> None:
         """Will hand it over within `_UNTIL_GONE`, with what else comes until then."""
         self._waiting.append(
-            {"hub": principal.hub.id, "key": principal.device_key, "epoch": epoch, "now": now}
+            {
+                "hub": principal.hub.id,
+                "key": principal.device_key,
+                "epoch": epoch,
+                "now": now,
+                "body": f'{{"sessionEpoch":{epoch}}}',
+            }
         )
         if len(self._waiting) >= _MOST:
             self.flush()
@@ -338,4 +372,5 @@ class Departures:
 
 
 def _end(sessions: list[dict[str, object]], tx: Transaction) -> None:
+    tx.run_many(_ANNOUNCE_END, sessions)
     tx.run_many(_END, sessions)

@@ -12,12 +12,29 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, case, func, insert, select, true, update
+from sqlalchemy import (
+    Select,
+    Text,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    true,
+    update,
+)
 
 from fleetroot.pki import IssuedCertificate
+from fleetroot.registry import announcements
+from fleetroot.registry.announcements import Announcement, EventKind
 from fleetroot.registry.model import Certificate, Device, Origin
 from fleetroot.storage import Command, Query, Transaction
+from fleetroot.storage.schema import announcements as announcements_table
 from fleetroot.storage.schema import authorities, certificates, devices
+from fleetroot.storage.types import UtcTime
 
 
 class RevocationReason(StrEnum):
@@ -198,6 +215,71 @@ _MARK_ONE: Final = Command(
     )
     .values(expired_at=bindparam("now"))
 )
+
+
+def _announced(kind: EventKind, more: str | None = None) -> Select[Any]:
+    """What is announced of certificates: where each is found, and what the parameter of that name
+    says.
+    """
+    body = literal('{"serialNumber":"').concat(certificates.c.serial)
+    if more is not None:
+        body = body.concat(f'","{more}":"').concat(bindparam(more, type_=Text))
+    return select(
+        bindparam("now", type_=UtcTime),
+        literal(kind.value),
+        null(),
+        certificates.c.namespace_id,
+        certificates.c.device_key,
+        certificates.c.device_id,
+        body.concat('"}'),
+    )
+
+
+def _announcing(found: Select[Any]) -> Command:
+    return Command(insert(announcements_table).from_select(announcements.columns, found))
+
+
+_newer: Final = certificates.alias("newer")
+_is_newest: Final = ~exists().where(
+    (_newer.c.namespace_id == certificates.c.namespace_id)
+    & (_newer.c.device_key == certificates.c.device_key)
+    & (_newer.c.id > certificates.c.id)
+)
+_ANNOUNCE_REVOKED: Final = _announcing(
+    _announced(EventKind.CERTIFICATE_REVOKED, "reason").where(
+        (certificates.c.id == bindparam("of_id")) & (certificates.c.revoked_at.is_(None))
+    )
+)
+_ANNOUNCE_REVOKED_OF_DEVICE: Final = _announcing(
+    _announced(EventKind.CERTIFICATE_REVOKED, "reason")
+    .where(
+        (certificates.c.namespace_id == bindparam("namespace"))
+        & (certificates.c.device_key == bindparam("key"))
+        & (certificates.c.revoked_at.is_(None))
+    )
+    .order_by(certificates.c.id)
+)
+_ANNOUNCE_ONE_EXPIRED: Final = _announcing(
+    _announced(EventKind.CERTIFICATE_EXPIRED).where(
+        (certificates.c.sha256 == bindparam("of_sha256"))
+        & (certificates.c.expired_at.is_(None))
+        & (certificates.c.not_after < bindparam("now"))
+        & _is_newest
+    )
+)
+_ANNOUNCE_EXPIRED: Final = _announcing(
+    _announced(EventKind.CERTIFICATE_EXPIRED).where(
+        certificates.c.id.in_(
+            select(certificates.c.id)
+            .where(certificates.c.expired_at.is_(None))
+            .where(certificates.c.not_after < bindparam("now"))
+            .order_by(certificates.c.not_after)
+            .limit(_MARK_AT_ONCE)
+        )
+        & certificates.c.revoked_at.is_(None)
+        & _is_newest
+    )
+)
 _NEWEST: Final = 2**62  # above every id
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{1,64}")
 
@@ -217,7 +299,30 @@ def record(tx: Transaction, new: Collection[NewCertificate]) -> bool:
     """Inserts every certificate whose device still has the generation that it was signed for and is
     enabled; False if there was another.
     """
-    return tx.run_many(_RECORD, map(_parameters, new)) == len(new)
+    if tx.run_many(_RECORD, map(_parameters, new)) != len(new):
+        return False
+    announcements.append_many(tx, map(_issued, new))
+    return True
+
+
+def _issued(new: NewCertificate) -> Announcement:
+    device, issued = new.device, new.issued
+    body = announcements.body_of(
+        serialNumber=format(issued.serial, "x"),
+        sha256=issued.sha256.hex(),
+        issuingAuthority=new.authority_id,
+        origin=new.origin.value,
+        notBefore=issued.not_before,
+        notAfter=issued.not_after,
+    )
+    return Announcement(
+        EventKind.CERTIFICATE_ISSUED,
+        new.issued_at,
+        device.device_key,
+        device.device_id,
+        body,
+        namespace_id=device.namespace_id,
+    )
 
 
 def _parameters(new: NewCertificate) -> dict[str, Any]:
@@ -294,7 +399,9 @@ def is_revoked(tx: Transaction, sha256: bytes) -> bool:
 
 def revoke(tx: Transaction, ids: Iterable[int], reason: RevocationReason, now: datetime) -> int:
     """Marks certificates revoked and returns how many were not before."""
-    return tx.run_many(_REVOKE, ({"of_id": id_, "now": now, "reason": reason.value} for id_ in ids))
+    rows = [{"of_id": id_, "now": now, "reason": reason.value} for id_ in ids]
+    tx.run_many(_ANNOUNCE_REVOKED, rows)
+    return tx.run_many(_REVOKE, rows)
 
 
 def last_id(tx: Transaction) -> int:
@@ -304,20 +411,18 @@ def last_id(tx: Transaction) -> int:
 
 def revoke_all_of(tx: Transaction, device: Device, reason: RevocationReason, now: datetime) -> int:
     """Marks every certificate of the device revoked and returns how many were not before."""
-    return tx.run(
-        _REVOKE_OF_DEVICE,
-        namespace=device.namespace_id,
-        key=device.device_key,
-        now=now,
-        reason=reason.value,
-    )
+    of = {"namespace": device.namespace_id, "key": device.device_key}
+    tx.run(_ANNOUNCE_REVOKED_OF_DEVICE, now=now, reason=reason.value, **of)
+    return tx.run(_REVOKE_OF_DEVICE, now=now, reason=reason.value, **of)
 
 
 def mark_one_expired(tx: Transaction, sha256: bytes, now: datetime) -> None:
     """Marks the certificate of that fingerprint for good, if its time is over."""
+    tx.run(_ANNOUNCE_ONE_EXPIRED, of_sha256=sha256, now=now)
     tx.run(_MARK_ONE, of_sha256=sha256, now=now)
 
 
 def mark_expired(tx: Transaction, now: datetime) -> bool:
     """Marks certificates whose time is over, for good; whether there may be more to mark."""
+    tx.run(_ANNOUNCE_EXPIRED, now=now)
     return tx.run(_MARK_EXPIRED, now=now) == _MARK_AT_ONCE

@@ -755,7 +755,21 @@ credential_requests = Table(
     ),
 )
 
-# The embedded event log: telemetry, in the order of commits.
+# What happened that is to be logged, until it is.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("seq", Sequence64, primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", Text, nullable=False),  # registry.announcements.EventKind
+    Column("hub_id", Text, nullable=True),  # null: every hub of the namespace that it concerns
+    Column("namespace_id", Text, nullable=True),
+    Column("device_key", Text, nullable=False),
+    Column("device_id", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+)
+
+# The embedded event log: what devices sent and what happened to them, in the order of commits.
 events = Table(
     "events",
     metadata,
@@ -769,6 +783,7 @@ events = Table(
     Column("body", LargeBinary, nullable=False),
     # How many bytes were ever logged, up to this one's end: what is kept is a difference of two.
     Column("end_offset", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False, server_default="telemetry"),  # announcements.EventKind
     Index("ix_events_hub_id_seq", "hub_id", "seq"),
     Index("ix_events_hub_id_device_key_seq", "hub_id", "device_key", "seq"),
     Index("ix_events_enqueued_at", "enqueued_at"),
