@@ -54,6 +54,7 @@ async def test_connection_is_told_before_what_it_sends(bench: Workbench) -> None
     await bench.hubs.send(session, Message(b"one", {}, {}))
     bench.hubs.disconnect(session)
     bench.hubs.finish()
+    await bench.store.write(lambda tx: None)  # behind what it handed over
 
     found = (await logged(bench))[before:]
 
@@ -68,6 +69,7 @@ async def test_replaced_connection_is_not_told_to_be_over(bench: Workbench) -> N
     await bench.connect("dev-1", certified)
     bench.hubs.disconnect(first)
     bench.hubs.finish()
+    await bench.store.write(lambda tx: None)  # behind what it handed over
 
     found = [e.kind for e in await logged(bench, kind="lifecycle") if e.kind.startswith("device.")]
 
@@ -215,14 +217,13 @@ async def test_kinds_are_found_behind_thousands_of_others(bench: Workbench) -> N
     assert [e.kind for e in found] == ["twin.changed"] == [e.kind for e in newest]
 
 
-async def test_who_waits_for_a_kind_is_not_woken_for_another(bench: Workbench) -> None:
+async def test_look_for_a_kind_goes_on_behind_all_others(bench: Workbench) -> None:
     session = await bench.connect("dev-1", await bench.provision("dev-1"))
     await bench.hubs.send(session, Message(b"one", {}, {}))
     after, found = await bench.hubs.events(
         bench.made.hub,
         after=0,
         kinds=GROUPS["twin"],
-        wait=timedelta(milliseconds=10),
     )
 
     assert found == []

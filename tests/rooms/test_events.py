@@ -92,13 +92,13 @@ async def test_who_waits_for_a_quiet_device_reads_what_others_sent_once_and_now_
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_behind: list[int] = []
-    after = events.after
+    after = events.after_of_kinds
 
-    def counted(tx: Any, hub_id: str, seq: int, **of: Any) -> Any:
+    def counted(tx: Any, hub_id: str, seq: int, kinds: Any, **of: Any) -> Any:
         looked_behind.append(seq)
-        return after(tx, hub_id, seq, **of)
+        return after(tx, hub_id, seq, kinds, **of)
 
-    monkeypatch.setattr(events, "after", counted)
+    monkeypatch.setattr(events, "after_of_kinds", counted)
     hub = await fleet.server.hubs.by_name("default")
     loud, quiet = await fleet.provision("loud"), await fleet.provision("quiet")
     began = asyncio.get_running_loop().time()

@@ -484,18 +484,18 @@ class Hubs:
             lambda tx: events.last_seq(tx, hub.id) if after is None else after
         )
 
-        def read(tx: Transaction) -> tuple[int, list[Event]]:
-            of, most = device_id, min(limit, MAX_PAGE)
+        def read(tx: Transaction) -> tuple[int, list[Event], int]:
+            of, most, last = device_id, min(limit, MAX_PAGE), events.last_seq(tx, hub.id)
             if kinds != ALL_KINDS:
-                return events.after_of_kinds(tx, hub.id, start, kinds, device_id=of, limit=most)
+                looked = events.after_of_kinds(tx, hub.id, start, kinds, device_id=of, limit=most)
+                return *looked, last
             found = events.after(tx, hub.id, start, device_id=of, limit=most)
-            return (found[-1].seq if found else max(start, events.last_seq(tx, hub.id))), found
+            return (found[-1].seq if found else max(start, last)), found, last
 
         while True:
             appended = self._appended  # before the read, so that nothing falls in between
-            before = start
-            start, found = await self._store.read(read)
-            if not found and kinds != ALL_KINDS and start > before:
+            start, found, last = await self._store.read(read)
+            if not found and start < last:
                 continue  # it looked at a part only
             left = deadline - self._clock.monotonic()
             if found or left <= 0 or self._stopping:
