@@ -204,7 +204,7 @@ def append_announced(tx: Transaction, hub_id: str, what: Announced) -> None:
         size=len(body) + _ROW_BYTES,
         kind=what.kind,
         hub_id=hub_id,
-        device_key=what.device_key,
+        device_key=device_of(what.device_key),
         device_id=what.device_id,
         enqueued_at=what.at,
         properties="{}",

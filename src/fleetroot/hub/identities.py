@@ -122,6 +122,7 @@ def insert(tx: Transaction, new: Collection[Identity]) -> bool:
 def announcement(kind: EventKind, identity: Identity, now: datetime) -> Announcement:
     """What is told of an identity that was made, changed or deleted."""
     body = announcements.body_of(
+        moduleId=identity.module_id,
         generationId=identity.generation_id,
         enabled=identity.enabled,
         authentication=identity.pin.value,

@@ -41,7 +41,8 @@ from fleetroot.hub import (
 from fleetroot.hub.model import Hub, Identity, Pin
 from fleetroot.hub.wanted_identities import Prepared, WantedIdentity
 from fleetroot.ids import canonical, identity_key
-from fleetroot.registry import devices, outbox
+from fleetroot.registry import announcements, devices, outbox
+from fleetroot.registry.announcements import EventKind
 from fleetroot.storage import Store, Transaction
 
 MAX_PAGE: Final = 1000
@@ -294,6 +295,7 @@ class IdentityAdministration:
         policy_id = _policy_of(tx, hub, there.device_id)
         after = wanted_identities.changed(self._sealer, there, prepared, policy_id, now)
         identities.change(tx, after, now)
+        announcements.append(tx, identities.announcement(EventKind.IDENTITY_CHANGED, after, now))
         details: dict[str, Any] = {}
         if after.pin_etag != there.pin_etag:
             details |= {"authentication": _SHOWN[after.pin], "before": _SHOWN[there.pin]}
@@ -356,6 +358,7 @@ def _delete(
     there = _get(tx, hub, *of)
     _check_etag(there, if_match)
     identities.remove(tx, there)
+    announcements.append(tx, identities.announcement(EventKind.IDENTITY_DELETED, there, now))
     _log(tx, Action.DELETE_IDENTITY, hub, there, by, now, {})
     _tell_changed(tx, hub, there, now)
 

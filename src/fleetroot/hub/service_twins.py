@@ -332,8 +332,7 @@ def _announcement(after: ServiceTwin, change: TwinChange, now: datetime) -> Anno
         for name, section in (("tags", change.tags), ("desired", change.desired))
         if section is not None
     }
-    of = (identity.hub_id, identity.device_key, identity.device_id)
-    return announced.changed(*of, after.twin.desired_version, sections, now)
+    return announced.changed(identity, after.twin.desired_version, sections, now)
 
 
 def _log(

@@ -353,7 +353,7 @@ class Departures:
                 "key": principal.device_key,
                 "epoch": epoch,
                 "now": now,
-                "body": f'{{"sessionEpoch":{epoch}}}',
+                "body": announced.disconnected(principal, epoch),
             }
         )
         if len(self._waiting) >= _MOST:

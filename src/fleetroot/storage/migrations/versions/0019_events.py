@@ -1,6 +1,6 @@
 """Kinds of events, announcements that wait to be logged, and how far consumers of events have read.
 
-Revision: 0019, after 0014
+Revision: 0019, after 0016
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0019"
-down_revision = "0014"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
