@@ -1,6 +1,6 @@
 """Kinds of events, announcements that wait to be logged, and how far consumers of events have read.
 
-Revision: 0019, after 0016
+Revision: 0017, after 0016
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0019"
+revision = "0017"
 down_revision = "0016"
 branch_labels = None
 depends_on = None
