@@ -269,3 +269,18 @@ async def test_method_is_called_and_its_answer_printed(
     assert away == "fleetroot: the device is not connected, or does not listen to methods\n"
     assert "no such device" in await refused("hub", "method", "nobody", "reboot", data=data)
     assert "methodName" in await refused("hub", "method", "dev-1", "a/b", data=data)
+
+
+async def test_issuing_ca_is_taken_from_a_hub_and_brought_back(data: Path) -> None:
+    [issuer] = await shown("hub", "authorities", "default", data=data)
+    assert issuer["policy"] == "default"
+    assert issuer["id"] in (await ok("hub", "authorities", "default", data=data)).out
+    done = await ok("hub", "unsynchronize", "default", issuer["id"], data=data)
+    assert f"{issuer['id']}: no longer trusted by default" in done.out
+    assert "trusts no issuing CA" in (await ok("hub", "authorities", "default", data=data)).out
+    again = ("hub", "unsynchronize", "default", issuer["id"])
+    assert "does not trust a CA" in await refused(*again, data=data)
+    await ok("namespace", "synchronize", "default", data=data)
+    assert [each["id"] for each in await shown("hub", "authorities", "default", data=data)] == [
+        issuer["id"]
+    ]

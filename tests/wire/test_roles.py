@@ -77,6 +77,8 @@ NEEDS = {
     **device_calls("/fleetroot/namespaces/default"),
     ("POST", "/fleetroot/hubs/default/devices/dev-1/messages"): Permission.WRITE_DEVICES,
     ("DELETE", "/fleetroot/hubs/default/devices/dev-1/messages"): Permission.WRITE_DEVICES,
+    ("GET", "/fleetroot/hubs/default/authorities"): Permission.READ,
+    ("DELETE", "/fleetroot/hubs/default/authorities/none"): Permission.WRITE_CREDENTIALS,
     ("GET", "/fleetroot/hubs/default/identities"): Permission.READ,
     ("GET", "/fleetroot/hubs/default/identities/none"): Permission.READ,
     ("PUT", "/fleetroot/hubs/default/identities/none"): Permission.WRITE_DEVICES,

@@ -8,6 +8,7 @@ import click
 
 from fleetroot.cli.access_keys import add_key_commands
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.hub_authorities import authorities, unsynchronize
 from fleetroot.cli.hub_messages import purge, send
 from fleetroot.cli.hub_methods import method
 from fleetroot.cli.identities import identity
@@ -79,6 +80,8 @@ add_service_commands(
 )
 add_key_commands(hub, _ROOT)
 add_certificate_commands(hub, _ROOT)
+hub.add_command(authorities)
+hub.add_command(unsynchronize)
 hub.add_command(identity)
 hub.add_command(send)
 hub.add_command(purge)

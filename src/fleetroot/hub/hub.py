@@ -22,6 +22,7 @@ from fleetroot.hub import (
     standing,
     subscriptions,
     timeline,
+    trusted,
     twins,
 )
 from fleetroot.hub.alerts import Alerts, NeverIssued
@@ -197,6 +198,10 @@ class Hubs:
 
         await self._store.write(unit)
         self._outbox.hint()
+
+    async def trusted_authorities(self, hub: Hub) -> list[trusted.TrustedAuthority]:
+        """The issuing CAs that the hub trusts, oldest first."""
+        return await self._store.read(lambda tx: trusted.of_hub(tx, hub.id))
 
     async def of_namespace(self, namespace: Namespace) -> list[Hub]:
         """The namespace's hubs, by name."""
