@@ -138,6 +138,7 @@ NEEDS = {
     ("GET", "/fleetroot/registrations/dev-1/explanation"): Permission.READ,
     ("GET", "/fleetroot/refusals"): Permission.READ,
     ("GET", "/fleetroot/events"): Permission.READ,
+    ("GET", "/fleetroot/events/stream"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default/credential"): Permission.READ,
     ("GET", "/fleetroot/namespaces/default/policies"): Permission.READ,

@@ -21,7 +21,7 @@ from fleetroot.hub.model import Event
 from fleetroot.registry.announcements import parse_kinds
 
 _MAX_WAIT: Final = 30.0  # seconds
-_TELEMETRY: Final = ("telemetry",)
+TELEMETRY: Final = ("telemetry",)
 
 Kinds = Annotated[
     Sequence[str],
@@ -62,7 +62,7 @@ async def events(
     hub: str = "default",
     after: RowNumber = None,
     device: str | None = None,
-    kind: Kinds = _TELEMETRY,
+    kind: Kinds = TELEMETRY,
     limit: Limit = 100,
     last: Annotated[int | None, Query(ge=0, le=1000)] = None,
     wait: Annotated[float, Query(ge=0, le=_MAX_WAIT)] = 0.0,
@@ -76,7 +76,7 @@ async def events(
         next_, found = await services.hubs.newest_events(
             of, device_id=device, kinds=parse_kinds(kind), limit=last
         )
-        return Page(value=[_event(event) for event in found], next=next_)
+        return Page(value=[shown(event) for event in found], next=next_)
     next_, found = await services.hubs.events(
         of,
         after=after,
@@ -85,10 +85,11 @@ async def events(
         limit=limit,
         wait=timedelta(seconds=wait),
     )
-    return Page(value=[_event(event) for event in found], next=next_)
+    return Page(value=[shown(event) for event in found], next=next_)
 
 
-def _event(event: Event) -> EventAnswer:
+def shown(event: Event) -> EventAnswer:
+    """An event as it is answered."""
     return EventAnswer(
         sequence_number=event.seq,
         kind=event.kind,

@@ -582,6 +582,11 @@ class Hubs:
         self.event_log.announced()
         return version
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server stops, and nobody may wait for events any more."""
+        return self._stopping
+
     def stop_waiting(self) -> None:
         """Answers who waits for events, now and from now on at once; the server stops."""
         self._stopping = True
