@@ -85,3 +85,22 @@ async def test_stream_ends_when_the_server_stops(fleet: Fleet) -> None:
 async def test_stream_of_an_unknown_hub_is_404(fleet: Fleet) -> None:
     answer = await fleet.http.get("/fleetroot/events/stream", params={"hub": "other"})
     assert answer.status_code == 404
+
+
+async def test_stream_ends_with_the_token_that_opened_it(fleet: Fleet) -> None:
+    certified = await fleet.provision("dev-1")
+    body = {"name": "ear", "role": "reader"}
+    made = (await fleet.http.post("/fleetroot/tokens", json=body)).json()
+    headers = {"authorization": f"Bearer {made['token']}"}
+    async with (
+        asyncio.timeout(SECONDS),
+        await fleet.connect("dev-1", certified) as mqtt,
+        fleet.http.stream("GET", "/fleetroot/events/stream", headers=headers) as stream,
+    ):
+        found = blocks(stream.aiter_lines())
+        await mqtt.publish("devices/dev-1/messages/events/", b"1")
+        assert json.loads((await anext(found))["data"])["text"] == "1"
+        gone = await fleet.http.post("/fleetroot/tokens/ear/revoke")
+        assert gone.is_success, gone.text
+        await mqtt.publish("devices/dev-1/messages/events/", b"2")
+        assert [block async for block in found] == []

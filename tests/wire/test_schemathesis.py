@@ -23,13 +23,19 @@ SEED = 20261123
 CASES = 500  # at least, of each of the six shares
 NAMESPACES = "^/fleetroot/namespaces"
 SERVICES = "^/fleetroot/(hubs|provisioning-services)"
+ENDLESS = "^/fleetroot/events/stream"
 DEVICES = "/Microsoft.Devices/"
 SHARES = {
     "registries": ("--include-tag", "management", "--exclude-path-regex", DEVICES),
     "devices": ("--include-path-regex", DEVICES),
     "namespaces": ("--include-path-regex", NAMESPACES),
     "services": ("--include-path-regex", SERVICES),
-    "operator": ("--include-tag", "operator", "--exclude-path-regex", f"{NAMESPACES}|{SERVICES}"),
+    "operator": (
+        "--include-tag",
+        "operator",
+        "--exclude-path-regex",
+        f"{NAMESPACES}|{SERVICES}|{ENDLESS}",
+    ),
     "data plane": (
         *("--include-tag", "provisioning service", "--include-tag", "hub service"),
         *("--include-tag", "server"),
@@ -83,6 +89,11 @@ checks = {{ allow_header_conformance.enabled = false }}
 
 [[operations]]
 include-path = "/enrollmentGroups/query"
+checks = {{ allow_header_conformance.enabled = false }}
+
+# The same of a device.
+[[operations]]
+include-path = "/devices/query"
 checks = {{ allow_header_conformance.enabled = false }}
 
 # The same of a job, whose other methods find none of that name; and any header may be there.
