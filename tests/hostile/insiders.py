@@ -195,6 +195,15 @@ async def certificate_request_of_garbage(mqtt: Mqtt, device: str, _number: int) 
     return str(answer.status) if answer.status != 429 else "400"
 
 
+@insider(refused="served on")
+async def answers_to_methods_that_nobody_called(mqtt: Mqtt, _device: str, number: int) -> str:
+    await mqtt.subscribe(_TWIN_ANSWERS)
+    for turn in range(20):
+        await mqtt.publish(f"$iothub/methods/res/200/?$rid={number}{turn}", bytes(1000), qos=0)
+    answer = await mqtt.answer_to("$iothub/twin/GET/?$rid=1")
+    return "served on" if answer.status == 200 else str(answer.status)
+
+
 @insider(refused="left unread")
 async def twin_that_is_never_read(mqtt: Mqtt, _device: str, _number: int) -> str:
     await mqtt.subscribe(_TWIN_ANSWERS)
@@ -235,6 +244,25 @@ async def message_to_who_never_acknowledges(
         f"/devices/ill-patch-that-is-not-json-{number % AT_ONCE}/messages/deviceBound",
         content=bytes(60_000),
     )
+
+
+@service(refused="404")
+async def method_of_who_does_not_listen(client: httpx.AsyncClient, number: int) -> httpx.Response:
+    body = {"methodName": "reboot", "payload": "x" * 10_000}
+    device = f"ill-patch-that-is-not-json-{number % AT_ONCE}"
+    return await client.post(f"/twins/{device}/methods", json=body)
+
+
+@service(refused="400")
+async def query_of_garbage(client: httpx.AsyncClient, _number: int) -> httpx.Response:
+    return await client.post("/devices/query", json={"query": "SELECT * FROM " + "(" * 5000})
+
+
+@service(refused="200|429|504")
+async def query_as_heavy_as_it_may_be(client: httpx.AsyncClient, number: int) -> httpx.Response:
+    terms = " OR ".join(f"CONTAINS(properties.reported.a{n}, 'x{number}')" for n in range(100))
+    query = f"SELECT * FROM devices WHERE {terms} ORDER BY tags.a, tags.b, tags.c, tags.d"
+    return await client.post("/devices/query", json={"query": query})
 
 
 @service(refused="413")
