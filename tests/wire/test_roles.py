@@ -44,6 +44,7 @@ def device_calls(above: str) -> dict[tuple[str, str], Permission]:
     """What is asked of the devices and certificates of a namespace; `above` is where they are."""
     device = f"{above}/devices/dev-1"
     read = ("/devices", "/certificates", "/certificates/00000000", "/devices/dev-1")
+    read += ("/certificates/expiring", "/certificates/expiring/counts")
     verbs = ("revoke", "disable", "enable")
     return {
         **{("GET", above + path): Permission.READ for path in read},

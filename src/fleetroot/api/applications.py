@@ -28,6 +28,7 @@ from fleetroot.api import (
     enrollments,
     event_stream,
     events,
+    expiring_certificates,
     explain,
     hub_authorities,
     hub_jobs,
@@ -83,6 +84,8 @@ OPERATOR: Final = (
     status.router,
     devices.router,
     devices.namespaced,
+    expiring_certificates.router,  # before the certificate of any name
+    expiring_certificates.namespaced,
     certificates.router,
     certificates.namespaced,
     event_stream.router,

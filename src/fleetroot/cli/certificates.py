@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fleetroot.cli.client import Client, asks_server, quoted
+from fleetroot.cli.durations import Duration
 from fleetroot.cli.namespaces import namespace_option
 from fleetroot.cli.output import json_option, print_fields, print_json, print_table, short, when
 
@@ -45,6 +46,60 @@ def list_(client: Client, device: str | None, limit: int, namespace: str, as_jso
         for c in found
     ]
     print_table(("SHA-256", "Device", "Status", "Origin", "Until"), rows, "no certificates")
+
+
+@certificates.command()
+@click.option(
+    "--within",
+    type=Duration(),
+    default="7d",
+    show_default=True,
+    help="30m, 12h, 7d or 2w from now.",
+)
+@click.option("--policy", help="Only of this policy.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--counts", is_flag=True, help="Only how many, by day and policy.")
+@namespace_option
+@json_option
+@asks_server
+def expiring(
+    client: Client,
+    within: int,
+    policy: str | None,
+    limit: int,
+    counts: bool,
+    namespace: str,
+    as_json: bool,
+) -> None:
+    """List certificates that end soon, first those that end first.
+
+    Not those of devices that have renewed already, nor what was revoked.
+    """
+    path = f"{_path(namespace)}/expiring"
+    if counts:
+        by_day = client.get(f"{path}/counts", within=within, policy=policy)["value"]
+        if as_json:
+            print_json(by_day)
+            return
+        rows = [(each["day"], each["policy"], f"{each['certificates']:,}") for each in by_day]
+        print_table(("Day", "Policy", "Certificates"), rows, "nothing ends by then")
+        return
+    found: list[dict[str, Any]] = []
+    after: str | None = None
+    while len(found) < limit:
+        size = min(limit - len(found), 1000)
+        page = client.get(path, within=within, policy=policy, after=after, limit=size)
+        found += page["value"]
+        after = page["next"]
+        if after is None:
+            break
+    if as_json:
+        print_json(found)
+        return
+    ends = [(c["deviceId"], short(c["sha256"]), when(c["notAfter"])) for c in found]
+    print_table(("Device", "SHA-256", "Until"), ends, "nothing ends by then")
+    if after is not None:
+        click.echo("There may be more: --limit shows them, --counts how many.", err=True)
 
 
 @certificates.command()

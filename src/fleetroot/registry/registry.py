@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from fleetroot.clock import Clock
 from fleetroot.errors import NotFound
 from fleetroot.ids import canonical
 from fleetroot.registry import authorities, devices, inventory, namespaces, policies
+from fleetroot.registry.expiring import DayCount, Expiring, Place
 from fleetroot.registry.inventory import RevocationReason
 from fleetroot.registry.model import (
     Authority,
@@ -24,6 +26,7 @@ from fleetroot.registry.model import (
 from fleetroot.storage import Store, Transaction, installation
 
 MAX_PAGE: Final = 1000
+_SEARCH_SECONDS: Final = 30.0
 _PING: Final = "ping"
 _WRITE_EVERY: Final = 3.0  # seconds between pings that write
 
@@ -181,6 +184,45 @@ class Registry:
             what = "more than one certificate" if found else "no certificate"
             raise NotFound(f"{what} of that serial number or fingerprint")
         return found[0]
+
+    async def expiring(
+        self,
+        namespace: Namespace,
+        within: timedelta,
+        *,
+        policy: str | None = None,
+        after: Place | None = None,
+        limit: int = 100,
+    ) -> list[Certificate]:
+        """Up to `limit` certificates behind a place that end within a time and whose devices have
+        no newer one, the first to end first; of the policy of that name, or of all.
+
+        Raises:
+            NotFound: there is no such policy.
+            TimedOut: there are too many.
+        """
+        meant = await self._expiring(namespace, within, policy)
+        most = min(limit, MAX_PAGE)
+        return await self._store.search(lambda tx: meant.page(tx, after, most), _SEARCH_SECONDS)
+
+    async def expiring_counts(
+        self, namespace: Namespace, within: timedelta, *, policy: str | None = None
+    ) -> list[DayCount]:
+        """How many there are of these, by day and policy.
+
+        Raises:
+            NotFound: there is no such policy.
+            TimedOut: there are too many.
+        """
+        meant = await self._expiring(namespace, within, policy)
+        return await self._store.search(meant.counts, _SEARCH_SECONDS)
+
+    async def _expiring(
+        self, namespace: Namespace, within: timedelta, policy: str | None
+    ) -> Expiring:
+        now = self._clock.now()
+        id_ = None if policy is None else (await self.policy(namespace, policy)).id
+        return Expiring(namespace.id, now, now + within, id_)
 
     async def mark_expired(self) -> None:
         """Marks certificates whose time is over, so that a clock that is set back later does not
