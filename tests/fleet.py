@@ -566,6 +566,11 @@ class Fleet:
         """Every row of a table, as it is committed now."""
         return database.rows(self.server.settings.data, f"SELECT * FROM {table}")
 
+    def messages(self) -> list[tuple[Any, ...]]:
+        """The events that devices sent, as they are committed now."""
+        query = "SELECT * FROM events WHERE kind = 'telemetry'"
+        return database.rows(self.server.settings.data, query)
+
     def traces(self) -> dict[str, list[tuple[Any, ...]]]:
         """What provisioning leaves behind: nothing, when it refuses."""
         tables = ("devices", "certificates", "registrations", "identities", "twins", "outbox")

@@ -149,7 +149,7 @@ async def fleet(place: Place) -> AsyncIterator[Fleet]:
 
 def kept(fleet: Fleet) -> dict[str, list[tuple[Any, ...]]]:
     """What is in the database, but for who is connected."""
-    found = fleet.traces() | {"events": fleet.rows("events")}
+    found = fleet.traces() | {"events": fleet.messages()}
     return {name: rows for name, rows in found.items() if name != "identities"}
 
 

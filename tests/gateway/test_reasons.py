@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "fleetroot"
 # Errors whose message is their reason, and calls whose argument is one.
 ERRORS = {"Unauthorized": 0, "TokenInvalid": 0, "Throttled": 0}
 CALLS = {"refuse": 1, "report": 1, "_refused": 0, "_advised": 0}
-ANSWERS = {"NameAvailability"}  # whose `reason` is of the wire, and refuses nothing
+ANSWERS = {"NameAvailability", "body_of"}  # whose `reason` is told, and refuses nothing
 # Counted by their code, or of the operator's own doing and told to nobody else.
 BY_CODE = {"database: ", "server certificate unusable: "}
 ROOMS = ("gateway", "hub", "provisioning", "registry", "api", "sas.py")

@@ -90,7 +90,7 @@ async def test_message_that_was_accepted_is_acknowledged_before_the_server_ends(
         mqtt = await fleet.connect("dev-1", certified)
         await mqtt.send(Publish(events("dev-1"), b"last", 1, False, False, 7))
         async with asyncio.timeout(5):
-            while not fleet.rows("events"):
+            while not fleet.messages():
                 await asyncio.sleep(0.01)
         stopping = asyncio.create_task(fleet.server.stop())
         assert (await mqtt.expect(Puback)).packet_id == 7
@@ -141,7 +141,7 @@ async def test_message_of_256_kilobytes_arrives(webfleet: Fleet) -> None:
     certified = await webfleet.provision("dev-1")
     async with await webfleet.connect("dev-1", certified) as mqtt:
         await mqtt.publish(events("dev-1"), b"x" * 256 * 1024)
-    assert len(webfleet.rows("events")) == 1
+    assert len(webfleet.messages()) == 1
 
 
 async def closed_with(socket: ClientConnection) -> int:

@@ -169,6 +169,7 @@ ADVICE: Final[dict[str, str]] = {
     "too many calls wait for one device": (
         "Services call it faster than it answers: look at the device, or `method_calls_per_device`."
     ),
+    "too many queries wait": "Services ask more than the hub can search: see docs/queries.md.",
     "too many calls wait": "Services call more than devices answer: see `method_calls`.",
     "answer to no call": (
         "The device answered a direct method whose caller waits no more, or twice: is it slow?"
