@@ -105,17 +105,20 @@ _PAGE: Final = Query(
     .limit(bindparam("limit")),
     inventory.row,
 )
-_day: Final = (type_coerce(certificates.c.not_after, BigInteger) // _DAY).label("day")
-_COUNTS: Final = Query(
-    _that_end(
-        select(policies.c.name, _day, func.count()).select_from(
-            certificates.join(authorities, authorities.c.id == certificates.c.authority_id).join(
-                policies, policies.c.id == certificates.c.policy_id
-            )
+_ends: Final = _that_end(
+    select(
+        policies.c.name,
+        (type_coerce(certificates.c.not_after, BigInteger) // _DAY).label("day"),
+    ).select_from(
+        certificates.join(authorities, authorities.c.id == certificates.c.authority_id).join(
+            policies, policies.c.id == certificates.c.policy_id
         )
     )
-    .group_by(policies.c.name, _day)
-    .order_by(_day, policies.c.name),
+).subquery()  # the day is bound once: PostgreSQL groups by no second parameter of the same value
+_COUNTS: Final = Query(
+    select(_ends.c.name, _ends.c.day, func.count())
+    .group_by(_ends.c.name, _ends.c.day)
+    .order_by(_ends.c.day, _ends.c.name),
     _day_count,
 )
 
